@@ -1,0 +1,38 @@
+"""One kind of error for everything a user can cause, and one sentence for it on the command line."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+
+class InputError(ValueError):
+    """A fault in files, folders, weights or parameters. Its message is one sentence: what, where, what to change."""
+
+
+def find_input_error(error: BaseException | None) -> InputError | None:
+    """The first InputError along the chain of causes of `error`, or None."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, InputError):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def explain_errors() -> None:
+    """Print an uncaught InputError as its sentence alone, also when a library wrapped it; the exit status stays 1.
+
+    Called by the `run` section of every config, so that only command-line runs are affected, never an import.
+    """
+    previous = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        cause = find_input_error(error)
+        if cause is None:
+            previous(kind, error, trace)
+        else:
+            sys.stderr.write(f"\nERROR: {cause}\n")
+
+    sys.excepthook = hook
