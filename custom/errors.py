@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from types import TracebackType
 
@@ -21,6 +22,15 @@ def find_input_error(error: BaseException | None) -> InputError | None:
     return None
 
 
+def sentence_of(error: BaseException) -> str | None:
+    """The sentence of the InputError behind `error`, or None. One from a loader's worker process arrives as text."""
+    cause = find_input_error(error)
+    if cause is not None:
+        return str(cause)
+    from_worker = re.search(r"InputError: (.*)", str(error))
+    return from_worker[1] if from_worker else None
+
+
 def explain_errors() -> None:
     """Print an uncaught InputError as its sentence alone, also when a library wrapped it; the exit status stays 1.
 
@@ -29,10 +39,10 @@ def explain_errors() -> None:
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        cause = find_input_error(error)
-        if cause is None:
+        sentence = sentence_of(error)
+        if sentence is None:
             previous(kind, error, trace)
         else:
-            sys.stderr.write(f"\nERROR: {cause}\n")
+            sys.stderr.write(f"\nERROR: {sentence}\n")
 
     sys.excepthook = hook

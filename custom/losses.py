@@ -31,6 +31,10 @@ class MaskedPatchLoss(nn.Module):
         mean, spread = patch_statistics(patches)
         return (patches - mean) / spread
 
+    def flat(self, target: Tensor) -> Tensor:
+        """Patches of `target` (B, M, P) as if each were constant at its own mean: 0 once patches are normalised."""
+        return target.mean(dim=2, keepdim=True).expand_as(target)
+
     def forward(self, prediction: Prediction, target: dict[str, Tensor]) -> Tensor:
         """`target` holds "image" (B, C, H, W, D) and "valid" (B, 1, H, W, D), False where a crop was padded.
 

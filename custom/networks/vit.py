@@ -161,6 +161,7 @@ class ViT(Transformer):
         self.img_size = [int(size) for size in img_size]
         self.patch_size = per_axis(patch_size, len(self.img_size), "patch_size")
         self.grid = patch_grid(self.img_size, self.patch_size)
+        self.register_buffer("grid_size", torch.tensor(self.grid))  # so that weights tell which grid they are for
         self.patch_embed = PatchEmbedding(in_channels, self.patch_size, hidden_size)
         self.cls_token = nn.Parameter(torch.empty(1, 1, hidden_size))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + prod(self.grid), hidden_size))  # the class token's first
@@ -193,7 +194,7 @@ class ViT(Transformer):
 
 def tokens_to_volume(tokens: Tensor, grid: list[int]) -> Tensor:
     """Drop the class token and put patch tokens on their grid: (B, 1 + L, D) -> (B, D, gh, gw, gd)."""
-    volume = tokens[:, 1:].reshape([tokens.shape[0]] + grid + [-1])  # noqa: RUF005, for TorchScript
+    volume = tokens[:, 1:].reshape([tokens.shape[0]] + grid + [-1])
     return volume.movedim(-1, 1)
 
 

@@ -1,0 +1,41 @@
+# Every target makes .venv in this folder when it is missing and touches nothing outside it.
+PYTHON ?= python3
+# The torch to install first; set it to a wheel of your own, or to another index with PIP_EXTRA_INDEX_URL.
+TORCH ?= torch==2.13.0
+BUNDLE ?= unetr_btcv
+
+VENV := $(CURDIR)/.venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint pack bench clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(READY): requirements.txt requirements-dev.txt
+	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed: make PYTHON=python3.11 ...' * (sys.version_info < (3, 11)))"
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet "$(TORCH)"
+	$(RUN) -m pip install --quiet -r requirements-dev.txt
+	touch $(READY)
+
+demo: $(READY) ## generate CTs, pre-train, fine-tune, evaluate, segment; report in demo/report.html (10 minutes, 2 cores)
+	$(RUN) -W ignore -m scripts.demo
+
+test: $(READY) ## all tests; set SAMPLE_DATA to a folder of real images to run those that need them
+	$(RUN) -m pytest
+
+lint: $(READY) ## ruff
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+pack: $(READY) ## self-contained bundles in dist/
+	$(RUN) -W ignore -m scripts.pack
+
+bench: $(READY) ## time and memory of segmenting a 512x512x128 CT
+	$(RUN) -W ignore -m scripts.bench
+
+clean: ## remove what the other targets made, but not .venv
+	rm -rf demo dist .pytest_cache .ruff_cache bundles/*/eval bundles/*/cache

@@ -1,0 +1,62 @@
+"""Weights on disk: plain tensors, written beside and renamed, read without executing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import InputError
+from .files import replacing
+
+
+def write_checkpoint(content: Any, path: str | Path) -> None:
+    """torch.save, complete or not at all."""
+    with replacing(path) as beside:
+        torch.save(content, beside)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint as a dictionary of plain values and tensors on the CPU; InputError if it is not one."""
+    if not Path(path).is_file():
+        raise InputError(f"weights {path} do not exist; check the path, or train first")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds of errors for files that are not checkpoints
+        raise InputError(
+            f"{path} is not a checkpoint of plain tensors ({type(error).__name__}); export its state_dict"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path} holds a {type(content).__name__}, not a state_dict; export the network's state_dict")
+    return dict(content)
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The network's state_dict of a checkpoint, bare or under "model" or "state_dict"."""
+    content = read_checkpoint(path)
+    for key in ("model", "state_dict"):
+        if isinstance(content.get(key), Mapping):
+            content = dict(content[key])
+    if not content or not all(isinstance(value, Tensor) for value in content.values()):
+        raise InputError(f"{path} holds no network weights; it needs a state_dict, bare or under 'model'")
+    return content
+
+
+def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
+    """Load every weight of `network` from `path`, return it; InputError if one is missing, new or of another shape."""
+    weights = read_weights(path)
+    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in weights.items()}
+    wrong = [key for key in expected if found.get(key) != expected[key]] + [key for key in found if key not in expected]
+    if wrong:
+        key = wrong[0]
+        raise InputError(
+            f"{path} is of another architecture than this {type(network).__name__}: {len(wrong)} tensors differ, "
+            f"first {key} ({found.get(key, 'missing')} instead of {expected.get(key, 'nothing')}); "
+            "use the config the weights were trained with"
+        )
+    network.load_state_dict(weights)
+    return network

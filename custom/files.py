@@ -1,0 +1,34 @@
+"""File names, and files that are complete or absent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import InputError
+
+
+def case_name(path: str | Path) -> str:
+    """File name without folder and .nii or .nii.gz."""
+    return Path(path).name.removesuffix(".gz").removesuffix(".nii")
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A name beside `path` to write to; renamed to `path` at the end, removed if anything fails.
+
+    A killed run leaves the old file or the new one, never half of one. Makes the folder. InputError if it cannot write.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        beside.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"cannot write {path}: {reason}; free disk space or choose another folder") from error
+    finally:
+        beside.unlink(missing_ok=True)

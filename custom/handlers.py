@@ -1,0 +1,171 @@
+"""Ignite handlers that MONAI lacks: progress, gradient clipping, atomic checkpoints, resuming, early stopping."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import IterationEvents
+from torch import nn
+from tqdm import tqdm
+
+from .checkpoints import read_checkpoint, write_checkpoint
+from .errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+def is_main_process() -> bool:
+    """True outside distributed runs and on rank 0: the process that writes files."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+class Progress:
+    """One bar over all iterations of a run, with the time left. Silent where the output is not a terminal."""
+
+    def __init__(self, description: str) -> None:
+        self.description = description
+        self.bar: tqdm | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Register with any engine."""
+        engine.add_event_handler(Events.STARTED, self._open)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
+        engine.add_event_handler(Events.COMPLETED, lambda _: self.bar.close())
+
+    def _open(self, engine: Engine) -> None:
+        total = engine.state.max_epochs * engine.state.epoch_length
+        hidden = None if is_main_process() else True  # None: hidden unless the output is a terminal
+        self.bar = tqdm(total=total, desc=self.description, initial=engine.state.iteration, disable=hidden)
+
+    def _advance(self, engine: Engine) -> None:
+        loss = engine.state.output.get("loss") if isinstance(engine.state.output, dict) else None
+        if loss is not None:
+            self.bar.set_postfix(loss=f"{float(loss):.4f}", refresh=False)
+        self.bar.update()
+
+
+class ClipGradients:
+    """Clip the norm of all gradients before the optimiser's step; 0 leaves them alone."""
+
+    def __init__(self, max_norm: float) -> None:
+        self.max_norm = max_norm
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a MONAI trainer."""
+        if self.max_norm:
+            engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
+
+
+class SaveWeights:
+    """Write the network's weights alone, ready to deploy, as `{"model": state_dict}`.
+
+    Attached to a trainer: every `interval` epochs and at the end. Attached to a validator (`best=True`): whenever its
+    key metric is the best so far.
+    """
+
+    def __init__(self, path: str | Path, network: nn.Module, interval: int = 1, best: bool = False) -> None:
+        self.path, self.network, self.interval, self.best = Path(path), network, interval, best
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer or, with `best`, a validator."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+        if not self.best:
+            engine.add_event_handler(Events.COMPLETED, lambda _: self.write())
+
+    def __call__(self, engine: Engine) -> None:
+        due = engine.state.epoch % self.interval == 0
+        if self.best:
+            due = engine.state.best_metric_epoch == engine.state.epoch
+        if due:
+            self.write()
+
+    def write(self) -> None:
+        """Write now."""
+        if is_main_process():
+            write_checkpoint({"model": self.network.state_dict()}, self.path)
+
+
+class Resumable:
+    """Write everything that a run needs to go on, every `interval` epochs, and go on from it if asked to.
+
+    A resumed run equals an unbroken one: data and masks are functions of (seed, epoch), the rest is saved here.
+
+    Args:
+        path: the file, complete or absent at every moment.
+        objects: name -> object with state_dict and load_state_dict (network, optimiser, schedule, ...).
+        resume: continue from `path`; an InputError if it does not exist.
+        validator: its best metric so far is kept, so that "best" means best of the whole run.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        objects: Mapping[str, Any],
+        resume: bool = False,
+        interval: int = 1,
+        validator: Engine | None = None,
+    ) -> None:
+        self.path, self.objects, self.resume = Path(path), dict(objects), resume
+        self.interval, self.validator = interval, validator
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer, after the handlers that change what is saved."""
+        engine.add_event_handler(Events.STARTED, self._load)
+        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self._save)
+        engine.add_event_handler(Events.COMPLETED, self._save)
+
+    def _save(self, engine: Engine) -> None:
+        if not is_main_process():
+            return
+        content = {name: item.state_dict() for name, item in self.objects.items()}
+        content["run"] = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
+        content["run"]["epoch_length"] = engine.state.epoch_length
+        content["random"] = torch.get_rng_state()
+        if self.validator is not None:
+            state = self.validator.state
+            content["best"] = {"metric": float(state.best_metric), "epoch": state.best_metric_epoch}
+        write_checkpoint(content, self.path)
+
+    def _load(self, engine: Engine) -> None:
+        if not self.resume:
+            return
+        content = read_checkpoint(self.path)
+        if content["run"]["epoch_length"] != engine.state.epoch_length:
+            raise InputError(
+                f"{self.path} comes from a run of {content['run']['epoch_length']} iterations an epoch, this one has "
+                f"{engine.state.epoch_length}; resume with the same data, split and batch size"
+            )
+        for name, item in self.objects.items():
+            item.load_state_dict(content[name])
+        engine.state.epoch, engine.state.iteration = content["run"]["epoch"], content["run"]["iteration"]
+        torch.set_rng_state(content["random"])
+        if self.validator is not None:
+            self.validator.state.best_metric = content["best"]["metric"]
+            self.validator.state.best_metric_epoch = content["best"]["epoch"]
+        logger.info(f"resumed from {self.path} after epoch {engine.state.epoch}")
+
+
+class EarlyStop:
+    """End training when the validator's key metric has not improved for `patience` epochs."""
+
+    def __init__(self, validator: Engine, patience: int) -> None:
+        self.validator, self.patience = validator, patience
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer, after its ValidationHandler."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        best = self.validator.state.best_metric_epoch
+        if best > 0 and engine.state.epoch - best >= self.patience:
+            logger.info(f"stopped early: no better validation since epoch {best}")
+            engine.terminate()

@@ -1,0 +1,189 @@
+"""What to watch in self pre-training besides the loss, which tells neither context nor collapse.
+
+The gate: on the same crops and masks the masked loss must be below that of two trivial predictors, the mean of the
+visible neighbours and the training mean at that position, and below that of flat patches at their own mean, which an
+untrained network reaches when patches are normalised. A collapse of the representation shows in the root mean square
+and effective rank of each block's output, never in the loss.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.metrics.regression import compute_ssim_and_cs
+from monai.utils import CommonKeys
+from torch import Tensor
+
+from .files import replacing
+from .handlers import is_main_process
+from .losses import MaskedPatchLoss
+from .networks.mae import MaskedPretraining, Prediction
+from .networks.tokens import gather_tokens
+from .predictors import PositionMean, neighbour_mean
+
+logger = logging.getLogger(__name__)
+
+TRIVIAL = ("neighbour_mean_loss", "position_mean_loss", "flat_patch_loss")
+
+
+def prepare_batch(
+    batch: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **kwargs: Any
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """A batch of crops -> (image, target) on the device, for MONAI's trainers and evaluators."""
+    moved = {key: batch[key].to(device, non_blocking=non_blocking, **kwargs) for key in ("image", "valid")}
+    return moved["image"], moved
+
+
+def effective_rank(tokens: Tensor) -> float:
+    """Exponential of the entropy of the normalised singular values of centred tokens (N, D) (Roy and Vetterli 2007)."""
+    spectrum = torch.linalg.svdvals((tokens - tokens.mean(dim=0)).float())
+    share = spectrum / spectrum.sum().clamp_min(1e-12)
+    return float(torch.exp(-(share * share.clamp_min(1e-12).log()).sum()))
+
+
+@torch.no_grad()
+def block_statistics(network: MaskedPretraining, image: Tensor, keep: Tensor, most: int = 1024) -> dict[str, float]:
+    """Root mean square and effective rank of every encoder block's output, over at most `most` tokens."""
+    numbers = {}
+    for index, hidden in enumerate(network.mae.encode(image, keep)[1]):
+        tokens = hidden[:, 1:].flatten(0, 1)[:most].float()
+        numbers[f"rms_block_{index}"] = float(tokens.square().mean().sqrt())
+        numbers[f"rank_block_{index}"] = effective_rank(tokens)
+    return numbers
+
+
+@torch.no_grad()
+def image_quality(
+    network: MaskedPretraining, image: Tensor, prediction: Prediction, most: int = 2, window: int = 7
+) -> dict[str, float]:
+    """PSNR in dB over hidden voxels, and SSIM averaged where its window is centred on one, for intensities in 0..1.
+
+    SSIM is taken on the first `most` images of the batch, in a Gaussian window of `window` voxels, sigma 1.5.
+    """
+    done = network.mae.reconstruct(image, prediction)
+    hidden = (done.visible == 0).expand_as(image)
+    error = (done.image - image)[hidden].square().mean().clamp_min(1e-12)
+    axes = image.ndim - 2
+    ssim = compute_ssim_and_cs(
+        done.image[:most].clamp(0, 1), image[:most].float(), axes,
+        kernel_size=[window] * axes, kernel_sigma=[1.5] * axes, data_range=1.0, kernel_type="gaussian",
+    )[0]  # fmt: skip
+    inner = (slice(None), slice(None), *[slice(window // 2, -(window // 2))] * axes)
+    return {"masked_psnr": float(-10 * error.log10()), "masked_ssim": float(ssim[hidden[:most][inner]].mean())}
+
+
+class PretrainingMonitor:
+    """Measures a pre-training run as an ignite handler, on trainers and on evaluators.
+
+    Every `interval` iterations it measures the batch just seen and writes one row to `path` (CSV): the masked loss, the
+    losses of the trivial predictors on the same crops and masks, PSNR, SSIM, and the block statistics. The
+    latest row is in `engine.state.metrics`; at the end the mean of the last `window` rows is logged, and whether the
+    gate is passed.
+
+    Args:
+        loss: the pre-training loss.
+        path: CSV file to write.
+        interval: iterations between two measurements.
+        window: rows that the gate is judged on; None for all.
+        training_data: a loader of training crops for the position predictor; None learns from the batches it measures.
+    """
+
+    def __init__(
+        self,
+        loss: MaskedPatchLoss,
+        path: str | Path,
+        interval: int = 1,
+        window: int | None = 20,
+        training_data: Any = None,
+    ) -> None:
+        self.loss, self.path, self.interval, self.window = loss, Path(path), interval, window
+        self.training_data = training_data
+        self.position_mean: PositionMean | None = None
+        self.rows: list[dict[str, float]] = []
+        self.passed = False
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer or evaluator whose network is a `MaskedPretraining`."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self.measure)
+        engine.add_event_handler(Events.COMPLETED, self.conclude)
+
+    @torch.no_grad()
+    def measure(self, engine: Engine) -> None:
+        """Measure the batch that the engine has just seen."""
+        network = getattr(engine.network, "module", engine.network)
+        target, prediction = engine.state.output[CommonKeys.LABEL], engine.state.output[CommonKeys.PRED]
+        row = {"iteration": engine.state.iteration, "masked_loss": float(self.loss(prediction, target))}
+        row |= self._trivial(network, target, prediction.hidden)
+        row |= image_quality(network, target["image"], prediction)
+        row |= block_statistics(network, target["image"], _complement(prediction.hidden, network))
+        self.rows.append(row)
+        engine.state.metrics.update(
+            {key: value for key, value in row.items() if "block" not in key and "iter" not in key}
+        )
+        engine.state.metrics["lowest_rank"] = min(value for key, value in row.items() if key.startswith("rank_block"))
+        self._judge(engine.state.iteration)
+
+    def _trivial(self, network: MaskedPretraining, target: dict[str, Tensor], hidden: Tensor) -> dict[str, float]:
+        """Masked losses on this batch of predictors that have learnt nothing of context."""
+        truth, grid = self.loss.target(target["image"]), network.mae.grid
+        if self.position_mean is None:
+            self.position_mean = PositionMean(grid, truth.shape[2], truth.device)
+            for batch in self.training_data or []:
+                self.position_mean.update(self.loss.target(batch["image"].to(truth.device)))
+        position = Prediction(self.position_mean.predict(hidden), hidden)
+        neighbour = Prediction(neighbour_mean(truth, hidden, grid), hidden)
+        flat = Prediction(self.loss.flat(gather_tokens(truth, hidden)), hidden)
+        if self.training_data is None:
+            self.position_mean.update(truth)
+        predictions = zip(TRIVIAL, (neighbour, position, flat), strict=True)
+        return {name: float(self.loss(prediction, target)) for name, prediction in predictions}
+
+    def means(self) -> dict[str, float]:
+        """Mean of the last `window` rows, column by column."""
+        rows = self.rows[-self.window :] if self.window else self.rows
+        return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0] if key != "iteration"}
+
+    def _judge(self, iteration: int) -> None:
+        """Say once, plainly, when the gate is passed."""
+        if self.passed or self.window is None or len(self.rows) < self.window:
+            return
+        mean = self.means()
+        self.passed = passes_gate(mean)
+        if self.passed:
+            logger.info(f"gate passed at iteration {iteration}: {_sentence(mean)}")
+
+    def conclude(self, engine: Engine) -> None:
+        """Log the outcome and write the CSV."""
+        if not self.rows or not is_main_process():
+            return
+        mean = self.means()
+        logger.info(f"{'gate passed' if passes_gate(mean) else 'gate NOT passed'}: {_sentence(mean)}")
+        with replacing(self.path) as beside, beside.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def passes_gate(mean: dict[str, float]) -> bool:
+    """Whether the masked autoencoder predicts hidden patches better than every trivial predictor."""
+    return mean["masked_loss"] < min(mean[name] for name in TRIVIAL)
+
+
+def _complement(hidden: Tensor, network: MaskedPretraining) -> Tensor:
+    """The visible patches (B, K), ascending, when `hidden` (B, M) are not."""
+    count = network.mae.decoder.pos_embed.shape[1]
+    shown = torch.ones(hidden.shape[0], count, device=hidden.device).scatter(1, hidden, 0.0)
+    return shown.argsort(dim=1, descending=True, stable=True)[:, : count - hidden.shape[1]]
+
+
+def _sentence(mean: dict[str, float]) -> str:
+    return (
+        f"masked loss {mean['masked_loss']:.3f}; mean of visible neighbours {mean['neighbour_mean_loss']:.3f}, "
+        f"mean at that position {mean['position_mean_loss']:.3f}, flat patch {mean['flat_patch_loss']:.3f}; "
+        f"PSNR {mean['masked_psnr']:.1f} dB, SSIM {mean['masked_ssim']:.3f}"
+    )
