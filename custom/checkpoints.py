@@ -14,9 +14,12 @@ from .files import replacing
 
 
 def write_checkpoint(content: Any, path: str | Path) -> None:
-    """torch.save, complete or not at all."""
-    with replacing(path) as beside:
-        torch.save(content, beside)
+    """torch.save, complete or not at all; InputError if the folder cannot be written or the disk is full."""
+    with replacing(path) as beside, beside.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # what torch raises when its writer runs out of space
+            raise OSError("the file could not be completed") from error
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -25,10 +25,10 @@ def find_input_error(error: BaseException | None) -> InputError | None:
 def sentence_of(error: BaseException) -> str | None:
     """The sentence of the InputError behind `error`, or None. One from a loader's worker process arrives as text."""
     cause = find_input_error(error)
-    if cause is not None:
-        return str(cause)
-    from_worker = re.search(r"InputError: (.*)", str(error))
-    return from_worker[1] if from_worker else None
+    from_worker = re.findall(r"InputError: (.*)", str(cause or error))  # the last line of a printed traceback
+    if from_worker:
+        return from_worker[-1]
+    return None if cause is None else str(cause)
 
 
 def explain_errors() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import InputError
@@ -31,4 +31,5 @@ def replacing(path: str | Path) -> Iterator[Path]:
         reason = error.strerror or error
         raise InputError(f"cannot write {path}: {reason}; free disk space or choose another folder") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # nothing to remove where nothing could be written
+            beside.unlink(missing_ok=True)

@@ -129,7 +129,7 @@ class Resumable:
         content = {name: item.state_dict() for name, item in self.objects.items()}
         content["run"] = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
         content["run"]["epoch_length"] = engine.state.epoch_length
-        content["random"] = torch.get_rng_state()
+        content["random"] = random_states()
         if self.validator is not None:
             state = self.validator.state
             content["best"] = {"metric": float(state.best_metric), "epoch": state.best_metric_epoch}
@@ -138,20 +138,49 @@ class Resumable:
     def _load(self, engine: Engine) -> None:
         if not self.resume:
             return
-        content = read_checkpoint(self.path)
+        content = self._read()
         if content["run"]["epoch_length"] != engine.state.epoch_length:
             raise InputError(
                 f"{self.path} comes from a run of {content['run']['epoch_length']} iterations an epoch, this one has "
                 f"{engine.state.epoch_length}; resume with the same data, split and batch size"
             )
-        for name, item in self.objects.items():
-            item.load_state_dict(content[name])
+        self._load_objects(content)
         engine.state.epoch, engine.state.iteration = content["run"]["epoch"], content["run"]["iteration"]
-        torch.set_rng_state(content["random"])
+        set_random_states(content["random"])
         if self.validator is not None:
             self.validator.state.best_metric = content["best"]["metric"]
             self.validator.state.best_metric_epoch = content["best"]["epoch"]
         logger.info(f"resumed from {self.path} after epoch {engine.state.epoch}")
+
+    def _read(self) -> dict[str, Any]:
+        content = read_checkpoint(self.path)
+        needed = [*self.objects, "run", "random"] + ["best"] * (self.validator is not None)
+        missing = [name for name in needed if name not in content]
+        if missing:
+            raise InputError(f"{self.path} holds no '{missing[0]}'; resume from the last file of such a run")
+        return content
+
+    def _load_objects(self, content: dict[str, Any]) -> None:
+        for name, item in self.objects.items():
+            try:
+                item.load_state_dict(content[name])
+            except (RuntimeError, ValueError, KeyError) as error:  # of torch, for other shapes, keys or groups
+                raise InputError(
+                    f"'{name}' in {self.path} does not fit this run; resume with the config it was started with"
+                ) from error
+
+
+def random_states() -> dict[str, torch.Tensor]:
+    """State of torch's own generators, which drop path draws from: the CPU's and, if there is one, the GPU's."""
+    states = {"cpu": torch.get_rng_state()}
+    return states | {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else states
+
+
+def set_random_states(states: dict[str, torch.Tensor]) -> None:
+    """Undo what was drawn since `random_states`."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 class EarlyStop:

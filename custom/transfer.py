@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -35,9 +36,14 @@ def load_encoder(network: nn.Module, path: str | Path | None) -> nn.Module:
     if not source:
         raise InputError(f"{path} holds no encoder weights; expected keys such as 'encoder.blocks.0.norm1.weight'")
     target, notes = encoder.state_dict(), {}
-    for key in [key for key in target if not key.startswith("head.")]:
+    needed = [key for key in target if not key.startswith("head.")]
+    for key in needed:
         if key not in source:
-            raise InputError(f"{path} lacks encoder tensor {key}; its encoder has another depth or design")
+            raise InputError(
+                f"{path} lacks encoder tensor {key}, its encoder has another depth or design; "
+                "set num_layers as in pre-training"
+            )
+    for key in needed:
         target[key], notes[key] = _fit(key, source, target, path)
     unused = sorted(set(source) - set(target))
     if unused:
@@ -93,5 +99,5 @@ def _report(notes: dict[str, str], prefix: str, names: list[str]) -> None:
         changed = sorted(set(done) - {"loaded"})
         logger.info(f"{prefix}{group}: {len(done)} tensors {', '.join(changed) or 'loaded'}")
     random = [name for name in names if name.removeprefix(prefix) not in notes]
-    for group in dict.fromkeys(".".join(name.split(".")[:2]) for name in random):
-        logger.info(f"{group}: {sum(name.startswith(group + '.') for name in random)} tensors left random")
+    for group, count in Counter(".".join(name.split(".")[:-1][:2]) for name in random).items():
+        logger.info(f"{group}: {count} tensors left random")

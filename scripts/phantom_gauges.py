@@ -151,23 +151,25 @@ def random_crop(image: NDArray, label: NDArray, rng: np.random.Generator, size: 
     return image[box], label[box]
 
 
-def draw(curve: list[dict], forests: dict[str, NDArray], path: Path) -> None:
-    """Learning curve, and Dice of every organ beside the forests'."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.2), width_ratios=(1, 2.2), layout="constrained")
+def draw(out: str, figure: str = FIGURE) -> None:
+    """From out/gauges.json: the learning curve, and Dice of every organ beside the forests'."""
+    record = json.loads((Path(out) / "gauges.json").read_text())
+    curve, forests = record["curve"], record["forests"]
+    canvas, (left, right) = plt.subplots(1, 2, figsize=(13, 4.2), width_ratios=(1, 2.6), layout="constrained")
     published = [np.mean([row["dice"][label - 1] for label in PUBLISHED]) for row in curve]
-    left.plot([0, *(row["step"] for row in curve)], [0, *published], marker="o", color="#1f5fa8")
+    left.plot([row["step"] for row in curve], published, marker="o", color="#1f5fa8")
     left.axhline(SOLVED, color="0.6", linestyle="--", linewidth=1)
-    left.set(xlabel="training step", ylabel="mean Dice, 8 organs, unseen phantoms", ylim=(0, 1))
-    bars = {f"forest, {kind}": dice for kind, dice in forests.items()} | {"small U-Net": np.array(curve[-1]["dice"])}
+    left.set(xlabel="training step", ylabel="mean Dice, 8 organs, unseen phantoms", xlim=(0, None), ylim=(0, 1))
+    bars = {f"forest, {kind}": dice for kind, dice in forests.items()} | {"small U-Net": curve[-1]["dice"]}
     for offset, ((name, dice), colour) in enumerate(zip(bars.items(), COLOURS, strict=True)):
         shown = f"{name} (mean {np.mean(dice):.2f})"
         right.bar(np.arange(13) + 0.2 * (offset - 1.5), dice, 0.2, label=shown, color=colour)
     right.set(ylabel="Dice", ylim=(0, 1))
-    right.set_xticks(np.arange(13), [name.replace(" ", "\n", 1) for name in ORGANS], fontsize=7)
-    right.legend(frameon=False, fontsize=8, ncols=2, loc="upper right")
+    right.set_xticks(np.arange(13), [name.replace(" ", "\n") for name in ORGANS], fontsize=7)
+    right.legend(frameon=False, fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=110)
+    canvas.savefig(figure, dpi=110)
 
 
 def run(
@@ -183,8 +185,8 @@ def run(
     (folder / "gauges.json").write_text(json.dumps(record))
     curve = train_unet(cases[:train], cases[train:], steps, folder)
     (folder / "gauges.json").write_text(json.dumps(record | {"curve": curve}))
-    draw(curve, forests, Path(figure))
+    draw(out, figure)
 
 
 if __name__ == "__main__":
-    fire.Fire({"run": run})
+    fire.Fire({"run": run, "draw": draw})

@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def sample_data() -> Path:
-    """The folder of real images named by SAMPLE_DATA; tests that need it are skipped, with a reason, where it is not."""
+    """The folder of real images named by SAMPLE_DATA; without it the tests that need it are skipped, with a reason."""
     folder = os.environ.get("SAMPLE_DATA")
     if not folder:
         pytest.skip("SAMPLE_DATA is not set: this test runs on real images that are not part of the project")

@@ -40,7 +40,7 @@ class CropDataset(Dataset):
             reference's: with probability 1/2 each, centres uniform over labelled voxels or over unlabelled foreground,
             as RandCropByPosNegLabel; this does use labels, in pre-training too), or "uniform" (every position). Centres
             come from up to 50,000 voxels of each kind and are moved inward until the crop fits.
-        transform: MONAI random dictionary transforms for each crop. A spatial one should name "valid" among its keys.
+        augmentation: MONAI random dictionary transforms for each crop. A spatial one should name "valid" among its keys.
         seed: of everything random here, not negative.
         num_workers: threads that build missing cache entries.
 
@@ -56,7 +56,7 @@ class CropDataset(Dataset):
         roi_size: Sequence[int],
         num_samples: int = 4,
         crop: str = "foreground",
-        transform: Any = None,
+        augmentation: Any = None,
         seed: int = 0,
         dtype: str = "float16",
         num_workers: int = 0,
@@ -72,7 +72,8 @@ class CropDataset(Dataset):
         self.roi_size = tuple(int(size) for size in roi_size)
         self.num_samples = num_samples
         self.crop = crop
-        self.transform = transform if transform is None or isinstance(transform, Compose) else Compose(transform)
+        listed = augmentation is not None and not isinstance(augmentation, Compose)
+        self.augmentation = Compose(augmentation) if listed else augmentation
         self.seed = seed
         self.cache = VolumeCache(cache_dir, preprocessing, dtype)
         self.cache.prepare(self.data, num_workers)
@@ -89,10 +90,10 @@ class CropDataset(Dataset):
     def _sample(self, volume: CachedVolume, state: np.random.RandomState) -> dict[str, Tensor]:
         start = crop_start(volume, self.crop, self.roi_size, state)
         sample = read_crop(volume, start, self.roi_size)
-        if self.transform is None:
+        if self.augmentation is None:
             return sample
-        self.transform.set_random_state(state=state)
-        return plain_tensors(self.transform(sample))
+        self.augmentation.set_random_state(state=state)
+        return plain_tensors(self.augmentation(sample))
 
 
 class EpochSampler(DistributedSampler):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -173,7 +174,15 @@ class MaskedPretraining(nn.Module):
     def forward(self, image: Tensor) -> Prediction:
         """(B, C, H, W, D) -> Prediction of the hidden patches."""
         if tuple(image.shape[2:]) != tuple(self.mae.encoder.img_size):
-            raise InputError(f"crop {tuple(image.shape[2:])} is not the img_size {tuple(self.mae.encoder.img_size)}")
-        generator = torch.Generator().manual_seed(self.seed * 2**32 + int(self.step))
+            raise InputError(
+                f"crop {tuple(image.shape[2:])} is not the img_size {tuple(self.mae.encoder.img_size)} of the network; "
+                "set roi_size and img_size to the same"
+            )
+        generator = step_generator(self.seed, int(self.step))
         self.step += 1
         return self.mae.predict(image, *self.mae.mask(image, generator))
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """Randomness of one step. Torch's CPU generator heeds 32 bits of a seed, so both numbers are mixed into them."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))

@@ -14,14 +14,15 @@ def random_masking(weight: Tensor, ratio: float, generator: torch.Generator | No
 
     Args:
         weight: (B, L), larger = masked more often; all ones is the paper's uniform mask, 0 is masked last.
-        ratio: the fraction MASKED; the nearest whole number of patches is hidden, the same in every sample.
+        ratio: the fraction MASKED; the nearest whole number of patches is hidden, the same in every sample, but never
+            none and never all.
         generator: source of randomness, on the device of `weight`.
 
     Returns:
         (keep, hidden): patch indices (B, K) and (B, L - K), in random order.
     """
     count = weight.shape[1]
-    keep_count = count - int(ratio * count + 0.5)
+    keep_count = count - max(1, min(count - 1, int(ratio * count + 0.5)))
     uniform = torch.rand(weight.shape, generator=generator, device=weight.device)
     noise = uniform.clamp_min(1e-30).log() / weight
     order = noise.argsort(dim=1)  # most negative = smallest weight = kept first

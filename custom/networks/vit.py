@@ -180,6 +180,11 @@ class ViT(Transformer):
         self.pos_embed.data[:, 1:] = sincos_position(self.grid, self.pos_embed.shape[2])
         self.pos_embed.requires_grad = False
 
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that weight decay leaves alone."""
+        return {"cls_token", "pos_embed"}
+
     def embed(self, patches: Tensor, position: Tensor) -> Tensor:
         """Patch vectors (B, K, P) with their positions (B or 1, K, D) -> tokens (B, 1 + K, D), class token first."""
         tokens = self.patch_embed(patches) + position

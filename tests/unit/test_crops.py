@@ -54,7 +54,7 @@ def images(items: list[dict[str, torch.Tensor]]) -> torch.Tensor:
 
 
 def test_items_are_plain_tensors_of_the_stated_types(cases: list[dict[str, str]]) -> None:
-    dataset = make_dataset(cases, transform=[*FLIPS, RandRotate90d(["image", "label", "valid"], prob=1.0)])
+    dataset = make_dataset(cases, augmentation=[*FLIPS, RandRotate90d(["image", "label", "valid"], prob=1.0)])
     assert len(dataset) == 3 and dataset.data == cases
     for item in dataset[0]:
         assert {key: (value.shape, value.dtype) for key, value in item.items()} == {
@@ -89,7 +89,7 @@ def test_epoch_sample_and_seed_each_give_other_crops(cases: list[dict[str, str]]
 
 def test_an_index_past_the_end_is_the_same_case(cases: list[dict[str, str]]) -> None:
     voxels = set(nibabel.load(cases[1]["image"]).get_fdata().astype(np.float16).astype(np.float32).ravel().tolist())
-    for item in make_dataset(cases, transform=None)[1 + 5 * 3]:
+    for item in make_dataset(cases, augmentation=None)[1 + 5 * 3]:
         assert set(item["image"].ravel().tolist()) <= voxels
 
 
@@ -170,7 +170,7 @@ def test_flips_move_the_valid_mask_with_the_image(tmp_path: Path) -> None:
         nibabel.Nifti1Image(np.random.default_rng(0).uniform(1, 2, (5, 8, 8)).astype(np.float32), np.eye(4)), path
     )
     flip = RandFlipd(["image", "valid"], prob=1.0, spatial_axis=0)
-    dataset = CropDataset([{"image": path}], tmp_path / "cache", [LoadVolumed("image")], ROI, transform=[flip])
+    dataset = CropDataset([{"image": path}], tmp_path / "cache", [LoadVolumed("image")], ROI, augmentation=[flip])
     for item in dataset[0]:
         assert torch.equal(item["image"] > 0, item["valid"])
         assert item["valid"][0, :, 0, 0].tolist() == [False, False, True, True, True, True, True, False]

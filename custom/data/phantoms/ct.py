@@ -29,7 +29,7 @@ __all__ = ["ORGANS", "btcv_numbers", "generate_ct", "write_btcv"]
 
 SHAPE = (160, 136, 100)
 SPACING = (2.5, 2.5, 3.0)
-VERSION = 1  # counts the changes to the generator that change its images
+VERSION = 2  # counts the changes to the generator that change its images
 
 
 def generate_ct(

@@ -36,7 +36,8 @@ class Anchors:
         place = scene.subject.place
         self.liver = place("liver", (74, 6, 33), jitter=0.7)
         self.left_lobe = self.liver + place("left lobe", (-70, 40, 32), follow=0, jitter=0.9)
-        self.gallbladder = self.liver + place("gallbladder", (-22, 46, -48), follow=0, jitter=1.0)
+        below = self.liver + place("gallbladder", (-22, 46, -48), follow=0)
+        self.gallbladder = hold_inside(scene.subject, below, 18)
         self.spleen = hold_inside(scene.subject, place("spleen", (-106, -36, 34)), 26)
         right, left = place("right kidney", (64, -38, -32)), place("left kidney", (-62, -38, -18))
         self.kidneys = {1: hold_inside(scene.subject, right, 30), -1: hold_inside(scene.subject, left, 30)}

@@ -1,0 +1,80 @@
+"""Generated CTs in BTCV's layout, and bundles small enough to run on them in a second."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.bundle import run
+
+from custom.data.phantoms.ct import write_btcv
+from custom.networks import MAE, UNETR
+
+ROOT = Path(__file__).resolve().parents[2]
+NETWORK: dict[str, Any] = {
+    "img_size": [32, 32, 32], "patch_size": 8, "hidden_size": 24, "num_layers": 3, "num_heads": 2,
+}  # fmt: skip
+DECODER = {"decoder_hidden_size": 24, "decoder_num_layers": 1, "decoder_num_heads": 2}
+SPACING = {"spacing": [8.0, 8.0, 8.0]}
+TINY = {
+    "mae_pretrain_ct": NETWORK | DECODER | SPACING,
+    "unetr_btcv": NETWORK | SPACING | {"feature_size": 4},
+}
+QUICK = {"num_workers": 0, "max_epochs": 1, "warmup_epochs": 0}
+
+RunBundle = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def btcv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 phantoms numbered 1-10, 21, 22: six train and six test in the TransUNet split."""
+    folder = tmp_path_factory.mktemp("btcv")
+    write_btcv(folder, 12, shape=(44, 40, 38), spacing=(9.0, 8.5, 8.0), workers=2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_bundle(btcv: Path, tmp_path_factory: pytest.TempPathFactory) -> RunBundle:
+    """run_bundle(name, "train", "evaluate", output=folder, **options): a bundle at tiny size on the phantoms."""
+    cache = tmp_path_factory.mktemp("cache")
+
+    def run_tiny(name: str, *configs: str, output: Path, **options: Any) -> None:
+        root = ROOT / "bundles" / name
+        files = [str(root / "configs" / f"{config}.json") for config in configs]
+        own = {"dataset_dir": str(btcv), "output_dir": str(output), "bundle_root": str(root)}
+        if "inference" not in configs:
+            own |= {"cache_dir": str(cache), "ckpt_dir": str(output)} | QUICK
+        run(config_file=files, **(own | TINY[name] | options))
+
+    return run_tiny
+
+
+@pytest.fixture(scope="session")
+def pretrained(run_bundle: RunBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of two epochs of pre-training."""
+    output = tmp_path_factory.mktemp("pretrained")
+    run_bundle("mae_pretrain_ct", "train", output=output, max_epochs=2, monitor_interval=1)
+    return output
+
+
+@pytest.fixture(scope="session")
+def finetuned(run_bundle: RunBundle, pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of two epochs of fine-tuning from `pretrained`."""
+    output = tmp_path_factory.mktemp("finetuned")
+    weights = str(pretrained / "model.pt")
+    run_bundle("unetr_btcv", "train", output=output, max_epochs=2, val_interval=1, pretrained_weights=weights)
+    return output
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Random weights of each bundle at tiny size."""
+    folder = tmp_path_factory.mktemp("weights")
+    networks = {
+        "mae_pretrain_ct": MAE(1, **NETWORK, **DECODER),
+        "unetr_btcv": UNETR(1, 14, **NETWORK, feature_size=4),
+    }
+    for name, network in networks.items():
+        torch.save({"model": network.state_dict()}, folder / f"{name}.pt")
+    return {name: folder / f"{name}.pt" for name in networks}

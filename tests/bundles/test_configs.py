@@ -1,0 +1,108 @@
+"""Every config of every bundle is what MONAI and the model zoo expect."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+from monai.bundle.scripts import verify_metadata
+
+from .conftest import QUICK, ROOT, TINY
+
+BUNDLES = sorted(path.parent.parent for path in ROOT.glob("bundles/*/configs/metadata.json"))
+VARIANTS = [
+    (bundle.name, files, kind)
+    for bundle in BUNDLES
+    for files, kind in (
+        (["train"], "train"),
+        (["train", "paper"], "train"),
+        (["train", "evaluate"], "train"),
+        (["train", "evaluate", "paper"], "train"),
+        (["inference"], "infer"),
+        (["inference", "batch_inference"], "infer"),
+    )
+    if all((bundle / "configs" / f"{file}.json").is_file() for file in files)
+]
+PINNED = re.compile(r"^\d+(\.\d+)+$")
+
+
+@pytest.fixture(params=BUNDLES, ids=lambda path: path.name)
+def bundle(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "kind"), VARIANTS, ids=lambda value: "+".join(value) if type(value) is list else value
+)
+def test_check_properties_is_clean(
+    name: str, files: list[str], kind: str, btcv: Path, tiny_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    """Every property MONAI knows has its name; every referenced object can be made."""
+    root = ROOT / "bundles" / name
+    data = btcv / "imagesTr" if kind == "infer" else btcv
+    options: dict[str, Any] = {"bundle_root": str(root), "dataset_dir": str(data), "output_dir": str(tmp_path)}
+    options |= TINY[name] | {"checkpoint": str(tiny_weights[name])}
+    options |= {"cache_dir": str(tmp_path / "cache"), "ckpt_dir": str(tmp_path)} | QUICK if kind == "train" else {}
+    workflow = ConfigWorkflow([str(root / "configs" / f"{file}.json") for file in files], workflow_type=kind, **options)
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+def test_metadata_follows_the_zoo_schema(bundle: Path, tmp_path: Path) -> None:
+    schema = Path(os.environ.get("METADATA_SCHEMA", ROOT.parent / "shared" / "schema" / "meta_schema_20240725.json"))
+    if not schema.is_file():
+        pytest.skip(
+            "METADATA_SCHEMA does not name the zoo's meta_schema_20240725.json, which is fetched by URL otherwise"
+        )
+    copy = shutil.copy(schema, tmp_path / "schema.json")
+    verify_metadata(meta_file=str(bundle / "configs" / "metadata.json"), filepath=str(copy))
+
+
+def test_metadata_pins_versions_and_explains_this_one(bundle: Path) -> None:
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    assert metadata["version"] in metadata["changelog"]
+    versions = [metadata["monai_version"], metadata["pytorch_version"], metadata["numpy_version"]]
+    assert all(PINNED.match(version) for version in [*versions, *metadata["required_packages_version"].values()])
+
+
+def test_a_bundle_holds_what_the_zoo_asks_for(bundle: Path) -> None:
+    names = ["LICENSE", "configs/metadata.json", "configs/inference.json", "configs/logging.conf", "models/model.pt"]
+    for name in [*names, "docs/README.md", "docs/data_license.txt", "custom/__init__.py"]:
+        path = bundle / name
+        assert path.is_file(), name
+        assert path.stat().st_size <= 25 * 2**20, f"{name} is over the zoo's limit of 25 MB"
+
+
+def test_shipped_weights_are_plain_tensors_that_fit_the_default_network(bundle: Path) -> None:
+    parser = ConfigWorkflow(str(bundle / "configs" / "inference.json"), workflow_type="infer", bundle_root=str(bundle))
+    parser.initialize()
+    network = parser.parser.get_parsed_content("network")
+    weights = torch.load(bundle / "models" / "model.pt", weights_only=True)["model"]
+    assert network.state_dict().keys() == weights.keys()
+
+
+def test_only_targets_name_our_code(bundle: Path) -> None:
+    """An expression that mentions `custom` fails from a foreign working directory; a `_target_` does not."""
+    for path in (bundle / "configs").glob("*.json"):
+        for line in path.read_text().splitlines():
+            assert not re.search(r'"\$[^"]*\bcustom\b', line), f"{path.name}: {line.strip()}"
+
+
+@pytest.mark.parametrize(("name", "expected"), [
+    ("mae_pretrain_ct", {"learning_rate": 1.5e-4, "max_epochs": 10000, "warmup_epochs": 100, "masking_ratio": 0.125}),
+    ("unetr_btcv", {"learning_rate": 8.0625e-4, "max_epochs": 5000, "warmup_epochs": 50, "layer_decay": 0.75,
+                    "drop_path_rate": 0.1, "feature_size": 16}),
+])  # fmt: skip
+def test_paper_config_has_the_published_recipe(name: str, expected: dict[str, float]) -> None:
+    root = ROOT / "bundles" / name / "configs"
+    workflow = ConfigWorkflow([str(root / "train.json"), str(root / "paper.json")], workflow_type="train")
+    workflow.initialize()
+    common = {"batch_size": 6, "num_samples": 4, "weight_decay": 0.05, "hidden_size": 768, "num_layers": 12}
+    common |= {"num_heads": 12, "img_size": [96] * 3, "patch_size": 16, "spacing": [1.5, 1.5, 2.0]}
+    for key, value in (expected | common | {"intensity_range": [-175, 250]}).items():
+        assert workflow.parser.get_parsed_content(key) == pytest.approx(value), key

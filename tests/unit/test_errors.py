@@ -1,0 +1,80 @@
+"""What a person sees on the command line when something is wrong with their input."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from custom.errors import InputError, find_input_error, sentence_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    """A script of its own in which uncaught InputErrors are explained."""
+    head = "from custom.errors import InputError, explain_errors\nexplain_errors()\n"
+    return subprocess.run([sys.executable, "-c", head + code], cwd=ROOT, capture_output=True, text=True)
+
+
+FAULT = "try:\n    raise InputError('no such folder')\nexcept ValueError as error:\n    "
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "raise InputError('no such folder')",
+        FAULT + "raise RuntimeError('wrapped') from error",
+        FAULT + "raise RuntimeError('while handling')",
+        "raise RuntimeError('Original Traceback\\n  File\\ncustom.errors.InputError: no such folder\\n')",
+    ],
+    ids=["bare", "wrapped", "while handling", "text of a worker"],
+)  # fmt: skip
+def test_a_fault_of_the_input_prints_its_sentence_alone_and_fails(code: str) -> None:
+    done = run(code)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == "\nERROR: no such folder\n"
+
+
+def test_every_other_error_keeps_its_traceback() -> None:
+    done = run("def inner():\n    raise ValueError('a bug')\ninner()")
+    assert done.returncode == 1
+    assert "Traceback (most recent call last)" in done.stderr and "ValueError: a bug" in done.stderr
+    assert "in inner" in done.stderr and "ERROR:" not in done.stderr
+
+
+class Faulty(Dataset):
+    """Every item is a fault of the input, or a bug."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> None:
+        try:
+            raise InputError("not this sentence")
+        except InputError as first:
+            raise self.error from first
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_fault_found_by_a_loaders_worker_is_the_same_sentence(num_workers: int) -> None:
+    with pytest.raises(InputError) as caught:
+        next(iter(DataLoader(Faulty(InputError("img1.nii.gz is truncated")), num_workers=num_workers)))
+    assert sentence_of(caught.value) == "img1.nii.gz is truncated"
+
+
+def test_the_first_input_error_of_a_chain_is_found_and_a_circle_ends() -> None:
+    outer, inner = RuntimeError("outer"), InputError("inner")
+    outer.__cause__ = inner
+    inner.__cause__ = outer
+    assert find_input_error(outer) is inner
+    alone = RuntimeError("alone")
+    alone.__context__ = KeyError("other")
+    alone.__context__.__context__ = alone
+    assert find_input_error(alone) is None and sentence_of(alone) is None

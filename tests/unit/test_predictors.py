@@ -1,0 +1,70 @@
+"""The trivial predictors that a masked autoencoder has to beat."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+
+from custom.predictors import PositionMean, neighbour_mean
+
+
+def naive_neighbour_mean(target: torch.Tensor, hidden: torch.Tensor, grid: list[int]) -> torch.Tensor:
+    """From the definition, patch by patch."""
+    places = list(product(*(range(n) for n in grid)))
+    result = torch.empty(*hidden.shape, target.shape[2])
+    for sample, row in enumerate(hidden.tolist()):
+        visible = [index for index in range(len(places)) if index not in row]
+        for rank, index in enumerate(row):
+            near = [
+                other
+                for other in visible
+                if max(abs(a - b) for a, b in zip(places[index], places[other], strict=True)) == 1
+            ]
+            result[sample, rank] = target[sample, near or visible].mean(dim=0)
+    return result
+
+
+@pytest.mark.parametrize("grid", [[4, 5], [3, 4, 2], [1, 6], [7]])
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
+def test_neighbour_mean_equals_a_loop_over_patches(grid: list[int], share: float) -> None:
+    source = torch.Generator().manual_seed(0)
+    count = int(torch.tensor(grid).prod())
+    target = torch.randn(3, count, 5, generator=source)
+    hidden = torch.rand(3, count, generator=source).argsort(dim=1)[:, : min(count - 1, round(share * count))]
+    expected = naive_neighbour_mean(target, hidden, grid)
+    assert torch.allclose(neighbour_mean(target, hidden, grid), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("grid", [[5, 5], [5, 5, 5]])
+def test_a_patch_without_visible_neighbours_gets_the_mean_of_all_visible_ones(grid: list[int]) -> None:
+    count = 5 ** len(grid)
+    target = torch.randn(1, count, 4)
+    visible = [0, count - 1]
+    hidden = torch.tensor([[index for index in range(count) if index not in visible]])
+    middle = hidden[0].tolist().index(count // 2)
+    assert torch.allclose(neighbour_mean(target, hidden, grid)[0, middle], target[0, visible].mean(dim=0))
+
+
+def test_hidden_values_never_reach_the_neighbour_mean() -> None:
+    target, hidden = torch.randn(1, 16, 4), torch.tensor([[5, 6, 9]])
+    changed = target.clone()
+    changed[:, hidden[0]] = 1e6
+    assert torch.equal(neighbour_mean(target, hidden, [4, 4]), neighbour_mean(changed, hidden, [4, 4]))
+
+
+def test_without_any_visible_patch_the_neighbour_mean_is_zero() -> None:
+    hidden = torch.arange(4).unsqueeze(0)
+    assert torch.equal(neighbour_mean(torch.randn(1, 4, 3), hidden, [2, 2]), torch.zeros(1, 4, 3))
+
+
+def test_the_position_mean_is_the_mean_of_all_patches_seen_at_that_position() -> None:
+    batches = [torch.randn(size, 6, 5) for size in (2, 3, 1)]
+    predictor = PositionMean([2, 3], 5)
+    hidden = torch.tensor([[4, 0], [1, 5]])
+    assert torch.equal(predictor.predict(hidden), torch.zeros(2, 2, 5))
+    for batch in batches:
+        predictor.update(batch)
+    mean = torch.cat(batches).mean(dim=0)
+    assert torch.allclose(predictor.predict(hidden), torch.stack([mean[[4, 0]], mean[[1, 5]]]), atol=1e-6)
