@@ -40,7 +40,7 @@ class CropDataset(Dataset):
             reference's: with probability 1/2 each, centres uniform over labelled voxels or over unlabelled foreground,
             as RandCropByPosNegLabel; this does use labels, in pre-training too), or "uniform" (every position). Centres
             come from up to 50,000 voxels of each kind and are moved inward until the crop fits.
-        augmentation: MONAI random dictionary transforms for each crop. A spatial one should name "valid" among its keys.
+        augmentation: MONAI random dictionary transforms for each crop; a spatial one should name "valid" in its keys.
         seed: of everything random here, not negative.
         num_workers: threads that build missing cache entries.
 

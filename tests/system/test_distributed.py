@@ -1,0 +1,45 @@
+"""Two processes train one model; the second writes nothing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from custom.data.phantoms.ct import write_btcv
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = "--spacing [8,8,8] --img_size [32,32,32] --patch_size 8 --hidden_size 24 --num_layers 3 --num_heads 2"
+DECODER = "--decoder_hidden_size 24 --decoder_num_layers 1 --decoder_num_heads 2"
+
+
+def torchrun(name: str, configs: list[str], words: str, folder: Path) -> None:
+    files = [f"bundles/{name}/configs/{config}.json" for config in configs]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["-m", "monai.bundle", "run", "--config_file", str(files), "--bundle_root", f"bundles/{name}"]
+    command += (
+        f"--dataset_dir {folder}/data --cache_dir {folder}/cache --output_dir {folder}/out {TINY} {words}".split()
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_pretraining_finetuning_and_evaluation_run_in_two_processes(tmp_path: Path) -> None:
+    write_btcv(tmp_path / "data", 12, shape=(44, 40, 38), spacing=(9.0, 8.5, 8.0))
+    epoch = "--max_epochs 1 --warmup_epochs 0 --num_workers 0"
+    mae = f"{DECODER} {epoch} --batch_size 1 --monitor_interval 1 --ckpt_dir {tmp_path}/mae"
+    torchrun("mae_pretrain_ct", ["train", "multi_gpu_train"], mae, tmp_path)
+    weights = torch.load(tmp_path / "mae" / "model.pt", weights_only=True)["model"]
+    assert not any(key.startswith("module.") for key in weights)
+
+    unetr = f"--feature_size 4 {epoch} --val_interval 1 --ckpt_dir {tmp_path}/unetr"
+    start = f"--pretrained_weights {tmp_path}/mae/model.pt"
+    torchrun("unetr_btcv", ["train", "multi_gpu_train"], f"{unetr} {start}", tmp_path)
+    check = f"--feature_size 4 --num_workers 0 --checkpoint {tmp_path}/unetr/model.pt"
+    torchrun("unetr_btcv", ["train", "evaluate", "multi_gpu_evaluate"], check, tmp_path)
+    rows = (tmp_path / "out" / "per_case.csv").read_text().splitlines()
+    assert len(rows) == 1 + 6 * 13  # every test case once
