@@ -33,7 +33,7 @@ GEOMETRY: dict[str, Any] = {  # 6 x 6 x 6 patches a crop, as many as in the pape
     "num_heads": 3,
 }
 DECODER = {"decoder_hidden_size": 96, "decoder_num_layers": 2, "decoder_num_heads": 3}
-PRETRAINING_EPOCHS, FINE_TUNING_EPOCHS = 280, 40  # of 9 iterations each, at budget 1
+PRETRAINING_EPOCHS, FINE_TUNING_EPOCHS = 200, 28  # of 9 iterations each, at budget 1
 
 
 def plan(folder: Path, budget: float) -> list[Step]:
