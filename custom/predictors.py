@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -39,9 +37,9 @@ def _sum_of_three(x: Tensor, axis: int) -> Tensor:
 class PositionMean:
     """Predict a hidden patch as the mean of all training patches seen so far at its position in the crop."""
 
-    def __init__(self, grid: list[int], vector: int, device: torch.device | str = "cpu") -> None:
-        self.total = torch.zeros(prod(grid), vector, device=device)
-        self.count = 0
+    def __init__(self, total: Tensor, count: int = 0) -> None:
+        """total (L, P): the sum of the `count` crops seen, zeros at first."""
+        self.total, self.count = total, count
 
     def update(self, target: Tensor) -> None:
         """Learn from patches (B, L, P)."""

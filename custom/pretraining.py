@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import logging
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,16 @@ def block_statistics(network: MaskedPretraining, image: Tensor, keep: Tensor, mo
 
 @torch.no_grad()
 def image_quality(
-    network: MaskedPretraining, image: Tensor, prediction: Prediction, most: int = 2, window: int = 7
+    network: MaskedPretraining, target: dict[str, Tensor], prediction: Prediction, most: int = 2, window: int = 7
 ) -> dict[str, float]:
     """PSNR in dB over hidden voxels, and SSIM averaged where its window is centred on one, for intensities in 0..1.
 
-    SSIM is taken on the first `most` images of the batch, in a Gaussian window of `window` voxels, sigma 1.5.
+    Padding, where target["valid"] is False, does not count. SSIM is taken on the first `most` images of the batch, in
+    a Gaussian window of `window` voxels, sigma 1.5.
     """
+    image = target["image"]
     done = network.mae.reconstruct(image, prediction)
-    hidden = (done.visible == 0).expand_as(image)
+    hidden = ((done.visible == 0) & target["valid"]).expand_as(image)
     error = (done.image - image)[hidden].square().mean().clamp_min(1e-12)
     axes = image.ndim - 2
     ssim = compute_ssim_and_cs(
@@ -110,7 +113,19 @@ class PretrainingMonitor:
     def attach(self, engine: Engine) -> None:
         """Register with a trainer or evaluator whose network is a `MaskedPretraining`."""
         engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self.measure)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, lambda _: self._write())
         engine.add_event_handler(Events.COMPLETED, self.conclude)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was measured so far, so that a resumed run goes on measuring."""
+        mean = self.position_mean
+        learnt = {} if mean is None else {"total": mean.total, "count": mean.count}
+        return {"rows": self.rows, "position_mean": learnt}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.rows, learnt = list(state["rows"]), state["position_mean"]
+        self.position_mean = PositionMean(**learnt) if learnt else None
 
     @torch.no_grad()
     def measure(self, engine: Engine) -> None:
@@ -119,7 +134,7 @@ class PretrainingMonitor:
         target, prediction = engine.state.output[CommonKeys.LABEL], engine.state.output[CommonKeys.PRED]
         row = {"iteration": engine.state.iteration, "masked_loss": float(self.loss(prediction, target))}
         row |= self._trivial(network, target, prediction.hidden)
-        row |= image_quality(network, target["image"], prediction)
+        row |= image_quality(network, target, prediction)
         row |= block_statistics(network, target["image"], _complement(prediction.hidden, network))
         self.rows.append(row)
         engine.state.metrics.update(
@@ -132,9 +147,10 @@ class PretrainingMonitor:
         """Masked losses on this batch of predictors that have learnt nothing of context."""
         truth, grid = self.loss.target(target["image"]), network.mae.grid
         if self.position_mean is None:
-            self.position_mean = PositionMean(grid, truth.shape[2], truth.device)
+            self.position_mean = PositionMean(torch.zeros(prod(grid), truth.shape[2], device=truth.device))
             for batch in self.training_data or []:
                 self.position_mean.update(self.loss.target(batch["image"].to(truth.device)))
+        self.position_mean.total = self.position_mean.total.to(truth.device)  # a resumed one comes from the CPU
         position = Prediction(self.position_mean.predict(hidden), hidden)
         neighbour = Prediction(neighbour_mean(truth, hidden, grid), hidden)
         flat = Prediction(self.loss.flat(gather_tokens(truth, hidden)), hidden)
@@ -158,11 +174,17 @@ class PretrainingMonitor:
             logger.info(f"gate passed at iteration {iteration}: {_sentence(mean)}")
 
     def conclude(self, engine: Engine) -> None:
-        """Log the outcome and write the CSV."""
+        """Log the outcome."""
         if not self.rows or not is_main_process():
             return
         mean = self.means()
-        logger.info(f"{'gate passed' if passes_gate(mean) else 'gate NOT passed'}: {_sentence(mean)}")
+        self.passed = passes_gate(mean)
+        logger.info(f"{'gate passed' if self.passed else 'gate NOT passed'}: {_sentence(mean)}")
+
+    def _write(self) -> None:
+        """All rows as CSV, complete at every moment."""
+        if not self.rows or not is_main_process():
+            return
         with replacing(self.path) as beside, beside.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))
             writer.writeheader()

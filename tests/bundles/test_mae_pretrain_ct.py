@@ -40,6 +40,7 @@ def test_a_resumed_pretraining_equals_an_unbroken_one(run_bundle: RunBundle, pre
     run_bundle("mae_pretrain_ct", "train", output=half, **options, resume=True)
     resumed = torch.load(half / "model.pt", weights_only=True)["model"]
     assert all(torch.equal(unbroken[key], resumed[key]) for key in unbroken)
+    assert (half / "pretraining.csv").read_text() == (tmp_path / "pretraining.csv").read_text()
     assert all(torch.equal(unbroken[key], value) for key, value in _weights(pretrained).items())
 
 

@@ -61,7 +61,7 @@ def test_without_any_visible_patch_the_neighbour_mean_is_zero() -> None:
 
 def test_the_position_mean_is_the_mean_of_all_patches_seen_at_that_position() -> None:
     batches = [torch.randn(size, 6, 5) for size in (2, 3, 1)]
-    predictor = PositionMean([2, 3], 5)
+    predictor = PositionMean(torch.zeros(6, 5))
     hidden = torch.tensor([[4, 0], [1, 5]])
     assert torch.equal(predictor.predict(hidden), torch.zeros(2, 2, 5))
     for batch in batches:

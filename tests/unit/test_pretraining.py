@@ -115,7 +115,8 @@ def test_a_perfect_reconstruction_has_the_highest_psnr_and_an_ssim_of_one(img_si
     loss = MaskedPatchLoss(network.mae.patch_size, norm_pix_loss=False)
     guess = network(image)
     truth = guess._replace(values=gather_tokens(loss.target(image), guess.hidden))
-    best, off = image_quality(network, image, truth), image_quality(network, image, guess)
+    target = {"image": image, "valid": torch.ones(3, 1, *img_size, dtype=torch.bool)}
+    best, off = image_quality(network, target, truth), image_quality(network, target, guess)
     assert best["masked_psnr"] > 100 and best["masked_ssim"] == pytest.approx(1, abs=1e-5)
     assert off["masked_psnr"] < 20 and off["masked_ssim"] < 0.9
 
@@ -124,7 +125,20 @@ def test_psnr_is_that_of_the_hidden_voxels() -> None:
     network, image = pretraining(norm_pix_loss=False), torch.rand(3, 1, 16, 16)
     hidden = network(image).hidden
     truth = gather_tokens(MaskedPatchLoss([4, 4], norm_pix_loss=False).target(image), hidden)
-    assert image_quality(network, image, Prediction(truth + 0.1, hidden))["masked_psnr"] == pytest.approx(20, abs=0.01)
+    guess = Prediction(truth + 0.1, hidden)
+    target = {"image": image, "valid": torch.ones(3, 1, 16, 16, dtype=torch.bool)}
+    assert image_quality(network, target, guess)["masked_psnr"] == pytest.approx(20, abs=0.01)
+
+
+def test_padding_does_not_count_in_psnr() -> None:
+    network, image = pretraining(norm_pix_loss=False), torch.rand(3, 1, 16, 16)
+    hidden = network(image).hidden
+    valid = torch.ones(3, 1, 16, 16, dtype=torch.bool)
+    valid[..., 8:] = False
+    padded = image.masked_fill(~valid, 0.0)
+    wrong = padded.masked_fill(~valid, 100.0)  # a guess that is right in the image and absurd in the padding
+    guess = Prediction(gather_tokens(MaskedPatchLoss([4, 4], norm_pix_loss=False).target(wrong), hidden), hidden)
+    assert image_quality(network, {"image": padded, "valid": valid}, guess)["masked_psnr"] > 100
 
 
 def test_the_monitor_writes_one_row_a_measurement_and_reports_the_latest(tmp_path: Path) -> None:
