@@ -35,7 +35,7 @@ def load_encoder(network: nn.Module, path: str | Path | None) -> nn.Module:
     source = {key.removeprefix("encoder."): value for key, value in read_weights(path).items() if _is_encoder(key)}
     if not source:
         raise InputError(f"{path} holds no encoder weights; expected keys such as 'encoder.blocks.0.norm1.weight'")
-    target, notes = encoder.state_dict(), {}
+    target, notes = {key: value.cpu() for key, value in encoder.state_dict().items()}, {}  # as the source is
     needed = [key for key in target if not key.startswith("head.")]
     for key in needed:
         if key not in source:
