@@ -44,6 +44,7 @@ def plan(folder: Path, budget: float) -> list[Step]:
     mae, unetr = GEOMETRY | DECODER, GEOMETRY | {"feature_size": 8, "overlap": 0.25}
 
     schedule = {"max_epochs": epochs, "warmup_epochs": epochs // 20, "learning_rate": 4e-4}
+    schedule["monitor_interval"] = max(1, epochs // 10)
     output = {"output_dir": str(folder / "pretraining"), "ckpt_dir": str(folder / "pretraining")}
     steps = [
         Step("Pre-training without labels", "mae_pretrain_ct", ["train"], data | mae | schedule | output),

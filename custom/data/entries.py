@@ -117,17 +117,15 @@ def write_entry(directory: Path, arrays: Mapping[str, np.ndarray], meta: Mapping
 
 def publish_entry(temporary: Path, directory: Path) -> None:
     """Move a finished entry to its place, unless another process was first."""
-    if read_entry(directory) is not None:
-        return
-    if directory.exists():
+    try:
+        temporary.rename(directory)  # fails where there is an entry already
+    except OSError:
+        if read_entry(directory) is not None:
+            return
         unreadable = temporary.with_name(f"{temporary.name}.old")
         directory.rename(unreadable)
         shutil.rmtree(unreadable, ignore_errors=True)
-    try:
         temporary.rename(directory)
-    except OSError:
-        if read_entry(directory) is None:
-            raise
 
 
 def read_entry(directory: Path) -> CachedVolume | None:

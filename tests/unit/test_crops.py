@@ -45,7 +45,7 @@ def cases(tmp_path: Path) -> list[dict[str, str]]:
 
 def make_dataset(cases: list[dict[str, str]], **options: Any) -> CropDataset:
     cache_dir = Path(cases[0]["image"]).parent / "cache"
-    options = {"num_samples": 2, "transform": [*FLIPS, RandShiftIntensityd("image", 0.1, prob=1.0)]} | options
+    options = {"num_samples": 2, "augmentation": [*FLIPS, RandShiftIntensityd("image", 0.1, prob=1.0)]} | options
     return CropDataset(cases, cache_dir, [LoadVolumed(["image", "label"])], ROI, **options)
 
 
