@@ -2,7 +2,6 @@
 PYTHON ?= python3
 # The torch to install first; set it to a wheel of your own, or to another index with PIP_EXTRA_INDEX_URL.
 TORCH ?= torch==2.13.0
-BUNDLE ?= unetr_btcv
 
 VENV := $(CURDIR)/.venv
 RUN := $(VENV)/bin/python
