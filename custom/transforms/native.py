@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
@@ -187,8 +188,9 @@ class _Natived(MapTransform):
             result[output_key] = MetaTensor(native, affine=torch.from_numpy(affine.copy()), meta=dict(meta))
         return result
 
+    @abstractmethod
     def resample(self, source: Tensor, to_grid: np.ndarray, shape: Sequence[int]) -> Tensor:
-        raise NotImplementedError
+        """`source` (C, h, w, d) at every voxel of the file; `to_grid` maps their indices to its own."""
 
 
 def _file_meta(data: Mapping[Hashable, Any], image_key: str) -> dict[str, Any]:

@@ -54,8 +54,8 @@ def test_check_properties_is_clean(
 
 
 def test_metadata_follows_the_zoo_schema(bundle: Path, tmp_path: Path) -> None:
-    schema = Path(os.environ.get("METADATA_SCHEMA", ROOT.parent / "shared" / "schema" / "meta_schema_20240725.json"))
-    if not schema.is_file():
+    schema = os.environ.get("METADATA_SCHEMA")
+    if not schema:
         pytest.skip(
             "METADATA_SCHEMA does not name the zoo's meta_schema_20240725.json, which is fetched by URL otherwise"
         )
