@@ -61,5 +61,10 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
             f"first {key} ({found.get(key, 'missing')} instead of {expected.get(key, 'nothing')}); "
             "use the config the weights were trained with"
         )
+    broken = [key for key, value in weights.items() if not value.isfinite().all()]
+    if broken:
+        raise InputError(
+            f"{path} holds NaN or infinite weights, first {broken[0]}; use a checkpoint from before training diverged"
+        )
     network.load_state_dict(weights)
     return network

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from .networks.mae import Prediction
@@ -23,13 +24,22 @@ class MaskedPatchLoss(nn.Module):
         self.patch_size = [int(size) for size in patch_size]
         self.norm_pix_loss = norm_pix_loss
 
-    def target(self, image: Tensor) -> Tensor:
-        """(B, C, H, W, D) -> what the decoder should say of every patch, (B, L, P) in single precision."""
-        patches = patchify(image.float(), self.patch_size)
+    def target(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
+        """What the decoder should say of every patch, (B, L, P) in single precision, 0 in padding.
+
+        image (B, C, H, W, D); valid (B, 1, H, W, D), False where a crop was padded, which leaves the statistics alone;
+        None if nothing was.
+        """
+        valid = torch.ones_like(image[:, :1], dtype=torch.bool) if valid is None else valid
+        patches, weight = patchify(image.float(), self.patch_size), self.weight(image, valid)
         if not self.norm_pix_loss:
-            return patches
-        mean, spread = patch_statistics(patches)
-        return (patches - mean) / spread
+            return patches * weight
+        mean, spread = patch_statistics(patches, weight)
+        return (patches - mean) / spread * weight
+
+    def weight(self, image: Tensor, valid: Tensor) -> Tensor:
+        """1 for voxels that count and 0 for padding, (B, L, P), for every channel of `image`."""
+        return patchify(valid.expand(-1, image.shape[1], *valid.shape[2:]).float(), self.patch_size)
 
     def flat(self, target: Tensor) -> Tensor:
         """Patches of `target` (B, M, P) as if each were constant at its own mean: 0 once patches are normalised."""
@@ -41,8 +51,7 @@ class MaskedPatchLoss(nn.Module):
         Returns a scalar: padding is left out, voxel by voxel.
         """
         image, valid = target["image"], target["valid"]
-        channels = image.shape[1]
-        error = (prediction.values.float() - gather_tokens(self.target(image), prediction.hidden)).square()
-        weight = patchify(valid.expand(-1, channels, *valid.shape[2:]).float(), self.patch_size)
-        weight = gather_tokens(weight, prediction.hidden)
+        truth = gather_tokens(self.target(image, valid), prediction.hidden)
+        weight = gather_tokens(self.weight(image, valid), prediction.hidden)
+        error = (prediction.values.float() - truth).square()
         return (error * weight).sum() / weight.sum().clamp_min(1)

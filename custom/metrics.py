@@ -69,6 +69,7 @@ class SegmentationReport:
         native_pred_key, native_label_key: label maps (1, H, W, D) on the grid of the file, MetaTensors (their affine
             gives the voxel size); None leaves those figures out.
         image_key: names the case by its file.
+        num_classes: with background; checked against class_names where given.
     """
 
     def __init__(
@@ -81,7 +82,17 @@ class SegmentationReport:
         native_pred_key: str | None = "native_pred",
         native_label_key: str = "native_label",
         image_key: str = "image",
+        num_classes: int | None = None,
     ) -> None:
+        if num_classes is not None and len(class_names) != num_classes - 1:
+            raise InputError(
+                f"{len(class_names)} class_names do not fit {num_classes} classes with background; "
+                f"name all {num_classes - 1}, and set published_classes, [] for none"
+            )
+        if published_classes and max(published_classes) >= len(class_names):
+            raise InputError(
+                f"published_classes {list(published_classes)} go beyond the {len(class_names)} class_names"
+            )
         self.output_dir = Path(output_dir)
         self.class_names = list(class_names)
         self.published_classes = list(published_classes)

@@ -145,11 +145,13 @@ class PretrainingMonitor:
 
     def _trivial(self, network: MaskedPretraining, target: dict[str, Tensor], hidden: Tensor) -> dict[str, float]:
         """Masked losses on this batch of predictors that have learnt nothing of context."""
-        truth, grid = self.loss.target(target["image"]), network.mae.grid
+        truth, grid = self.loss.target(**target), network.mae.grid
         if self.position_mean is None:
             self.position_mean = PositionMean(torch.zeros(prod(grid), truth.shape[2], device=truth.device))
             for batch in self.training_data or []:
-                self.position_mean.update(self.loss.target(batch["image"].to(truth.device)))
+                self.position_mean.update(
+                    self.loss.target(*(batch[key].to(truth.device) for key in ("image", "valid")))
+                )
         self.position_mean.total = self.position_mean.total.to(truth.device)  # a resumed one comes from the CPU
         position = Prediction(self.position_mean.predict(hidden), hidden)
         neighbour = Prediction(neighbour_mean(truth, hidden, grid), hidden)

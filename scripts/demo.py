@@ -7,6 +7,7 @@ same recipe, evaluates both on unseen phantoms, segments one CT in its native sp
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -94,6 +95,8 @@ def demo(output_dir: str = "demo", cases: int = 30, budget: float = 1.0, seed: i
         seed: of the phantoms and of every run.
     """
     folder = Path(output_dir).resolve()
+    for earlier in ("pretraining", *ARMS):
+        shutil.rmtree(folder / earlier, ignore_errors=True)
     start = time.monotonic()
     say(f"Generating {cases} abdominal CTs in {folder / 'data'}")
     write_btcv(folder / "data", cases, seed=seed, shape=SHAPE, spacing=SPACING)

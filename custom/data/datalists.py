@@ -82,6 +82,9 @@ def datalist(
     split = default_split if split == "auto" else split
     parts = hold_out_validation(divide(cases, split, folder), validation_cases, split)
     chosen = sorted(parts[section], key=lambda case: case.name)
+    shared = {case.image for case in parts["training"]} & {case.image for case in chosen}
+    if section != "training" and shared:
+        logger.warning(f"split {split!r}: {len(shared)} of {len(chosen)} {section} cases are training cases too")
     if not chosen:
         raise InputError(
             f"split {split!r} leaves no case in section {section!r} of the {len(cases)} cases in {folder}; "

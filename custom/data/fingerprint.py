@@ -1,4 +1,4 @@
-"""A name for a preprocessed volume that changes whenever its files, its transforms or the code that ran them do."""
+"""A name for a preprocessed volume that changes whenever its files, its transforms or the versions of the code do."""
 
 from __future__ import annotations
 

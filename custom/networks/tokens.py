@@ -64,9 +64,17 @@ def gather_tokens(tokens: Tensor, index: Tensor) -> Tensor:
     return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[2]))
 
 
-def patch_statistics(patches: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
-    """Mean and spread, sqrt(biased variance + eps), of every patch vector (B, M, P) -> (B, M, 1) each."""
-    variance, mean = torch.var_mean(patches, dim=2, unbiased=False, keepdim=True)
+def patch_statistics(patches: Tensor, weight: Tensor | None = None, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
+    """Mean and spread, sqrt(biased variance + eps), of every patch vector (B, M, P) -> (B, M, 1) each.
+
+    weight (B, M, P), where given, is 0 for voxels that do not count.
+    """
+    if weight is None:
+        variance, mean = torch.var_mean(patches, dim=2, unbiased=False, keepdim=True)
+    else:
+        share = weight / weight.sum(dim=2, keepdim=True).clamp_min(1)
+        mean = (patches * share).sum(dim=2, keepdim=True)
+        variance = ((patches - mean).square() * share).sum(dim=2, keepdim=True)
     return mean, (variance + eps).sqrt()
 
 

@@ -4,8 +4,10 @@ from .foreground import CropToForegroundd
 from .load import LoadVolumed
 from .native import NativeImaged, NativeLabelsd
 from .pictures import SaveOverlayd, SaveReconstructiond
+from .write import CompleteNibabelWriter
 
 __all__ = [
+    "CompleteNibabelWriter",
     "CropToForegroundd",
     "LoadVolumed",
     "NativeImaged",

@@ -24,6 +24,7 @@ VARIANTS = [
         (["train", "evaluate"], "train"),
         (["train", "evaluate", "paper"], "train"),
         (["inference"], "infer"),
+        (["inference", "paper"], "infer"),
         (["inference", "batch_inference"], "infer"),
     )
     if all((bundle / "configs" / f"{file}.json").is_file() for file in files)

@@ -1,4 +1,4 @@
-"""Two processes train one model; the second writes nothing."""
+"""Two processes train one model and write one set of results."""
 
 import os
 import subprocess

@@ -50,7 +50,8 @@ def test_real_ct_is_pretrained_on_finetuned_on_evaluated_and_segmented(ct: Path,
     out["ckpt_dir"] = str(tmp_path / "unetr")
     run_real("unetr_btcv", "train", **folder, **once, **out, pretrained_weights=encoder)
     checkpoint = str(tmp_path / "unetr" / "model.pt")
-    run_real("unetr_btcv", "train", "evaluate", **folder, checkpoint=checkpoint, output_dir=str(tmp_path / "out"))
+    evaluation = folder | {"checkpoint": checkpoint, "output_dir": str(tmp_path / "out"), "validation_cases": 0}
+    run_real("unetr_btcv", "train", "evaluate", **evaluation)
     rows = list(csv.DictReader((tmp_path / "out" / "per_case.csv").open()))
     assert len(rows) == 13 and sum(bool(row["dice_native"]) for row in rows) == 12  # the oesophagus is not in view
 

@@ -34,8 +34,9 @@ def naive_loss(prediction: Prediction, target: dict[str, torch.Tensor], norm_pix
             corner = [i * p for i, p in zip((*divmod(index // 2, 3), index % 2), PATCH, strict=True)]
             where = (sample, slice(None), *(slice(c, c + p) for c, p in zip(corner, PATCH, strict=True)))
             block, counts = target["image"][where], valid[where]
-            if norm_pix_loss:
-                block = (block - block.mean()) / (((block - block.mean()) ** 2).mean() + 1e-6).sqrt()
+            if norm_pix_loss and counts.any():
+                seen = block[counts]
+                block = (block - seen.mean()) / (((seen - seen.mean()) ** 2).mean() + 1e-6).sqrt()
             error = prediction.values[sample, place] - block.permute(1, 2, 3, 0).flatten()
             total += error[counts.permute(1, 2, 3, 0).flatten()].square().sum().item()
             voxels += int(counts.sum())
@@ -67,9 +68,13 @@ def test_the_loss_ignores_visible_patches(
     assert loss(prediction, changed).item() != loss(prediction, target).item()
 
 
-def test_nothing_written_in_the_padding_changes_the_loss(case: tuple[Prediction, dict[str, torch.Tensor]]) -> None:
+@pytest.mark.parametrize("norm_pix_loss", [True, False])
+def test_nothing_written_in_the_padding_changes_the_loss(
+    case: tuple[Prediction, dict[str, torch.Tensor]], norm_pix_loss: bool
+) -> None:
+    """Neither as an error nor through the mean and variance of a patch that is padded in part."""
     prediction, target = case
-    loss = MaskedPatchLoss(PATCH, norm_pix_loss=False)
+    loss = MaskedPatchLoss(PATCH, norm_pix_loss)
     padding = ~target["valid"].expand_as(target["image"])
     changed = {**target, "image": target["image"].masked_fill(padding, 1e4)}
     assert loss(prediction, changed).item() == loss(prediction, target).item()
