@@ -62,10 +62,12 @@ class Comparison:
     def sentence(self) -> str:
         """The answer in words, whatever it is."""
         mean, low, high = self.difference()
-        verdict = "helps" if low > 0 else "hurts" if high < 0 else "makes no difference that these cases establish"
+        verdict = "lies above 0" if low > 0 else "lies below 0" if high < 0 else "includes 0"
         return (
             f"On these {len(self.case_means('scratch'))} unseen phantoms self pre-training changes mean Dice by "
-            f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]: it {verdict}. (One seed, a short budget, generated images.)"
+            f"{mean:+.3f}, from {self.case_means('scratch').mean():.3f} to {self.case_means('pretrained').mean():.3f}. "
+            f"The 95 % interval over cases, [{low:+.3f}, {high:+.3f}], {verdict}; it does not cover chance in training: "
+            "one seed, a short budget, generated images."
         )
 
     def rows(self) -> list[tuple[str, float, float, float, float]]:
