@@ -66,8 +66,8 @@ class Comparison:
         return (
             f"On these {len(self.case_means('scratch'))} unseen phantoms self pre-training changes mean Dice by "
             f"{mean:+.3f}, from {self.case_means('scratch').mean():.3f} to {self.case_means('pretrained').mean():.3f}. "
-            f"The 95 % interval over cases, [{low:+.3f}, {high:+.3f}], {verdict}; it does not cover chance in training: "
-            "one seed, a short budget, generated images."
+            f"The 95 % interval over cases, [{low:+.3f}, {high:+.3f}], {verdict}; it does not cover chance in "
+            "training: one seed, a short budget, generated images."
         )
 
     def rows(self) -> list[tuple[str, float, float, float, float]]:
