@@ -34,7 +34,7 @@ GEOMETRY: dict[str, Any] = {  # 6 x 6 x 6 patches a crop, as many as in the pape
     "num_heads": 3,
 }
 DECODER = {"decoder_hidden_size": 96, "decoder_num_layers": 2, "decoder_num_heads": 3}
-PRETRAINING_EPOCHS, FINE_TUNING_EPOCHS = 200, 28  # of 9 iterations each, at budget 1
+PRETRAINING_EPOCHS, FINE_TUNING_EPOCHS = 170, 40  # of 9 and 15 iterations each, at budget 1
 
 
 def plan(folder: Path, budget: float) -> list[Step]:
@@ -63,7 +63,7 @@ def plan(folder: Path, budget: float) -> list[Step]:
         ),
     ]
     recipe = {"max_epochs": tuning, "warmup_epochs": tuning // 10, "val_interval": max(1, tuning // 8)}
-    recipe |= {"batch_size": 2, "learning_rate": 1e-3, "layer_decay": 1.0}
+    recipe |= {"batch_size": 1, "num_samples": 1, "learning_rate": 3e-3, "layer_decay": 1.0}
     for arm, words in ARMS.items():
         where = {"output_dir": str(folder / arm), "ckpt_dir": str(folder / arm)}
         weights = {"pretrained_weights": encoder if arm == "pretrained" else ""}
