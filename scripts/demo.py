@@ -42,7 +42,7 @@ def plan(folder: Path, budget: float) -> list[Step]:
     data = {"dataset_dir": str(folder / "data"), "cache_dir": str(folder / "cache"), "num_workers": 0}
     epochs, tuning = max(1, round(PRETRAINING_EPOCHS * budget)), max(1, round(FINE_TUNING_EPOCHS * budget))
     encoder, one_ct = str(folder / "pretraining" / "model.pt"), str(folder / "data" / "imagesTr" / "img0001.nii.gz")
-    mae, unetr = GEOMETRY | DECODER, GEOMETRY | {"feature_size": 8, "overlap": 0.25}
+    mae, unetr = GEOMETRY | DECODER, GEOMETRY | {"feature_size": 16, "overlap": 0.25}
 
     schedule = {"max_epochs": epochs, "warmup_epochs": epochs // 20, "learning_rate": 4e-4}
     schedule["monitor_interval"] = max(1, epochs // 10)
