@@ -56,10 +56,13 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     wrong = [key for key in expected if found.get(key) != expected[key]] + [key for key in found if key not in expected]
     if wrong:
         key = wrong[0]
+        remedy = "use the config the weights were trained with, or set its network options (hidden_size, ...)"
+        if "decoder.mask_token" in weights:
+            remedy = "they are a masked autoencoder's; give them as pretrained_weights to train.json"
         raise InputError(
             f"{path} is of another architecture than this {type(network).__name__}: {len(wrong)} tensors differ, "
             f"first {key} ({found.get(key, 'missing')} instead of {expected.get(key, 'nothing')}); "
-            "use the config the weights were trained with"
+            f"{remedy}"
         )
     broken = [key for key, value in weights.items() if not value.isfinite().all()]
     if broken:

@@ -46,7 +46,7 @@ class Progress:
     def _advance(self, engine: Engine) -> None:
         loss = engine.state.output.get("loss") if isinstance(engine.state.output, dict) else None
         if loss is not None:
-            self.bar.set_postfix(loss=f"{float(loss):.4f}", refresh=False)
+            self.bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
         self.bar.update()
 
 

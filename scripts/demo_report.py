@@ -23,6 +23,7 @@ from custom.scores import bootstrap_interval
 TEMPLATE = Path(__file__).with_name("demo_report.html")
 COLOURS = {"scratch": "#b3541e", "pretrained": "#1f5fa8"}
 LABELS = {"scratch": "from scratch", "pretrained": "self pre-trained"}
+MEAN = "mean of 13"
 
 
 @dataclass
@@ -72,27 +73,30 @@ class Comparison:
 
     def rows(self) -> list[tuple[str, float, float, float, float]]:
         """Organ, mean Dice scratch and pre-trained, mean HD95 in mm scratch and pre-trained."""
-        names = [*self.dice, "mean of 13"]
-        means = {"mean of 13": {arm: self.case_means(arm) for arm in LABELS}}
-        distances = {
-            "mean of 13": {
-                arm: np.array(
-                    [np.nanmean(values[arm]) for values in self.hd95.values() if np.isfinite(values[arm]).any()]
-                )
-                for arm in LABELS
-            }
-        }
-        dice, hd95 = self.dice | means, self.hd95 | distances
+        dice = self.dice | {MEAN: {arm: self.case_means(arm) for arm in LABELS}}
+        hd95 = {organ: found_by_both(values) for organ, values in self.hd95.items()}
+        hd95[MEAN] = {arm: np.array([_mean(values[arm]) for values in hd95.values()]) for arm in LABELS}
         return [
             (name, *(_mean(dice[name][arm]) for arm in LABELS), *(_mean(hd95[name][arm]) for arm in LABELS))
-            for name in names
+            for name in dice
         ]
 
     def table(self) -> str:
         """The rows as text."""
         lines = [f"{'organ':26}{'Dice scratch':>14}{'pre-trained':>13}{'HD95 mm scratch':>18}{'pre-trained':>13}"]
-        lines += [f"{name:26}{a:14.3f}{b:13.3f}{c:18.1f}{d:13.1f}" for name, a, b, c, d in self.rows()]
+        lines += [f"{name:26}{a:14.3f}{b:13.3f}{number(c):>18}{number(d):>13}" for name, a, b, c, d in self.rows()]
         return "\n".join(lines)
+
+
+def found_by_both(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """HD95 of both arms with NaN wherever one of them is undefined, so that both means cover the same cases."""
+    both = np.all([np.isfinite(distances) for distances in values.values()], axis=0)
+    return {arm: np.where(both, distances, np.nan) for arm, distances in values.items()}
+
+
+def number(value: float) -> str:
+    """One decimal, or a dash where there is no value."""
+    return f"{value:.1f}" if np.isfinite(value) else "-"
 
 
 def _mean(values: np.ndarray) -> float:
@@ -148,7 +152,7 @@ def draw_pretraining(folder: Path) -> str:
     for column, name in names.items():
         loss.plot(steps, [row[column] for row in rows], label=name, lw=2 if column == "masked_loss" else 1)
     loss.set(xlabel="iteration", title="masked loss on training crops")
-    loss.legend(frameon=False, fontsize=8)
+    loss.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1, 0.72))
     for column in [name for name in rows[0] if name.startswith("rank_block")]:
         rank.plot(steps, [row[column] for row in rows], label=column.removeprefix("rank_").replace("_", " "))
     rank.set(xlabel="iteration", title="effective rank of each block's output", ylim=(0, None))
@@ -179,7 +183,7 @@ def write_report(folder: Path, steps: list[Step], comparison: Comparison, second
     unseen = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
     images = {name: base64.b64encode((folder / path).read_bytes()).decode() for name, path in PICTURES.items()}
     page = Template(TEMPLATE.read_text(), autoescape=True).render(
-        comparison=comparison, unseen=unseen, steps=steps, minutes=seconds / 60, images=images,
+        comparison=comparison, number=number, unseen=unseen, steps=steps, minutes=seconds / 60, images=images,
         pretraining=draw_pretraining(folder), fine_tuning=draw_fine_tuning(folder),
         machine=f"{os.cpu_count()} CPU cores, {platform.machine()}",
     )  # fmt: skip

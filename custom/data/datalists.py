@@ -1,47 +1,17 @@
-"""Which files belong to a training, validation or test section: BTCV, MSD and plain folders, and their splits."""
+"""Which files belong to a training, validation or test section, and which a user hands in for inference."""
 
 from __future__ import annotations
 
-import json
 import logging
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
-from typing import Any
-
-from monai.data import partition_dataset
 
 from ..errors import InputError
 from ..files import case_name
+from .layouts import NIFTI_SUFFIXES, SECTIONS, Case, existing_folder, find_cases, nifti_files
+from .splits import SPLIT_CHOICES, divide, hold_out_validation
 
 logger = logging.getLogger(__name__)
-
-SECTIONS = ("training", "validation", "test")
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
-FOLD_SEED = 12345
-# The twelve BTCV case numbers TransUNet tests on; the paper's comparison uses the same ones.
-TRANSUNET_TEST = frozenset({1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38})
-SPLIT_CHOICES = "'transunet', 'all', a fold such as '0/5', or a JSON file"
-
-
-@dataclass(frozen=True)
-class Case:
-    """One image and, where it is known, its label."""
-
-    image: Path
-    label: Path | None = None
-
-    @property
-    def name(self) -> str:
-        """The image's file name without its NIfTI extension."""
-        return case_name(self.image)
-
-    @property
-    def number(self) -> int:
-        """The last number in the name, -1 where there is none: img0022 -> 22."""
-        digits = re.findall(r"\d+", self.name)
-        return int(digits[-1]) if digits else -1
 
 
 def datalist(
@@ -104,10 +74,10 @@ def input_images(
         postfix: of the output files.
 
     Raises:
-        InputError: `path` does not exist, is not NIfTI, or is a folder without NIfTI files.
+        InputError: `path` does not exist, is not NIfTI, or is a folder without NIfTI files or with one twice.
     """
     path = Path(path)
-    images = nifti_files(path) if path.is_dir() else [Path(checked_item(Case(path), with_labels=False)["image"])]
+    images = inputs_in(path, postfix) if path.is_dir() else [Path(checked_item(Case(path), with_labels=False)["image"])]
     if skip_done_in is None:
         return [{"image": str(image)} for image in images]
     left = [image for image in images if not (Path(skip_done_in) / f"{case_name(image)}_{postfix}.nii.gz").is_file()]
@@ -115,137 +85,28 @@ def input_images(
     return [{"image": str(image)} for image in left]
 
 
-def existing_folder(path: str | Path) -> Path:
-    """`path` as a folder that exists."""
-    folder = Path(path)
-    if not folder.is_dir():
-        raise InputError(f"dataset_dir {folder} is not a folder; set dataset_dir to the folder that holds the images")
-    return folder
-
-
-def nifti_files(folder: Path) -> list[Path]:
-    """NIfTI files directly inside `folder`, sorted by name; hidden files are left out."""
-    names = sorted(path for path in folder.iterdir() if path.name.endswith(NIFTI_SUFFIXES) and path.name[0] != ".")
-    if not names:
-        raise InputError(f"folder {folder} holds no .nii or .nii.gz file; put the images there or name another folder")
-    return names
-
-
-def find_cases(folder: Path) -> tuple[list[Case], str]:
-    """Recognise the layout of `folder` -> its cases, in the order folds count them, and its default split."""
-    if (folder / "dataset.json").is_file():
-        file = folder / "dataset.json"
-        return named_cases(json_lists(file).get("training", []), folder, [], file), "0/5"
-    if (folder / "imagesTr").is_dir():
-        images = nifti_files(folder / "imagesTr")
-        return [Case(image, btcv_label(image, folder / "labelsTr")) for image in images], "transunet"
-    return [Case(image) for image in nifti_files(folder)], "all"
-
-
-def btcv_label(image: Path, folder: Path) -> Path | None:
-    """The label of imgNNNN: labelNNNN, or the image's own name; None where neither exists."""
-    stems = (case_name(image).replace("img", "label", 1), case_name(image))
-    candidates = (folder / f"{name}{suffix}" for name in stems for suffix in NIFTI_SUFFIXES)
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def json_lists(file: Path) -> dict[str, Any]:
-    """The JSON object in `file`."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as JSON ({error}); repair or replace it") from error
-    if not isinstance(content, dict) or not any(isinstance(content.get(section), list) for section in SECTIONS):
-        raise InputError(f"{file} holds no list of cases; give it a list under one of {', '.join(SECTIONS)}")
-    return content
-
-
-def named_cases(items: Iterable[Any], folder: Path, known: Sequence[Case], source: Path) -> list[Case]:
-    """Turn the items of a JSON list into cases: MSD items, image paths, or names of cases in `known`."""
-    lookup = {name: case for case in known for name in (case.name, case.name.removeprefix("img"), case.image.name)}
-    cases = []
-    for item in items:
-        if isinstance(item, dict) and isinstance(item.get("image"), str):
-            label = folder / str(item["label"]) if item.get("label") else None
-            cases.append(Case(folder / item["image"], label))
-        elif isinstance(item, str) and Path(item).name in lookup:
-            cases.append(lookup[Path(item).name])
-        elif isinstance(item, str) and item.endswith(NIFTI_SUFFIXES):
-            cases.append(Case(folder / item))
-        else:
-            raise InputError(f"{source} lists {item!r}, which is no case of {folder}; correct or remove that entry")
-    return cases
-
-
-def divide(cases: Sequence[Case], split: str, folder: Path) -> dict[str, list[Case]]:
-    """Split `cases` -> training and test, and validation where a split file lists one."""
-    if split == "all":
-        return {"training": list(cases), "test": list(cases)}
-    if split == "transunet":
-        return divide_by(cases, [case.number in TRANSUNET_TEST for case in cases])
-    if re.fullmatch(r"\d+/\d+", split):
-        return divide_by(cases, fold_membership(len(cases), split, folder))
-    if split.endswith(".json"):
-        return divide_by_file(cases, split, folder)
-    raise InputError(f"split {split!r} of {folder} is unknown; set split to {SPLIT_CHOICES}")
-
-
-def divide_by(cases: Sequence[Case], in_test: Sequence[bool]) -> dict[str, list[Case]]:
-    """Training and test cases from one flag a case."""
-    return {
-        "training": [case for case, test in zip(cases, in_test, strict=True) if not test],
-        "test": [case for case, test in zip(cases, in_test, strict=True) if test],
-    }
-
-
-def fold_membership(count: int, split: str, folder: Path) -> list[bool]:
-    """Which of `count` positions belong to fold K of the split "K/N"."""
-    fold, folds = (int(part) for part in split.split("/"))
-    if fold >= folds or folds > count:
+def inputs_in(folder: Path, postfix: str) -> list[Path]:
+    """The images of a folder without the outputs of an earlier run; InputError if two would share an output."""
+    files = nifti_files(folder)
+    names = Counter(case_name(file) for file in files)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
         raise InputError(
-            f"split {split!r} needs a fold below the number of folds and at least one case a fold, but {folder} has "
-            f"{count} cases; set split to {SPLIT_CHOICES}"
+            f"folder {folder} holds both {twice[0]}.nii and {twice[0]}.nii.gz; remove or rename one of them"
         )
-    members = set(partition_dataset(range(count), num_partitions=folds, shuffle=True, seed=FOLD_SEED)[fold])
-    return [position in members for position in range(count)]
-
-
-def divide_by_file(cases: Sequence[Case], split: str, folder: Path) -> dict[str, list[Case]]:
-    """Sections from a JSON file; a missing validation or test list is the other one of the two."""
-    file = folder / split if (folder / split).is_file() else Path(split)
-    if not file.is_file():
-        raise InputError(f"split file {split} exists neither in {folder} nor here; set split to {SPLIT_CHOICES}")
-    lists = json_lists(file)
-    parts = {section: named_cases(lists.get(section) or [], folder, cases, file) for section in SECTIONS}
-    parts["test"] = parts["test"] or parts["validation"]
-    return {section: members for section, members in parts.items() if members or section != "validation"}
-
-
-def hold_out_validation(parts: dict[str, list[Case]], count: int, split: str) -> dict[str, list[Case]]:
-    """Add the validation section: its own list, `count` cases taken evenly from training, or the test cases."""
-    if "validation" in parts:
-        return parts
-    training = parts["training"]
-    if count == 0:
-        return {**parts, "validation": parts["test"]}
-    if not 0 < count < len(training):
-        raise InputError(
-            f"validation_cases {count} does not fit the {len(training)} training cases of split {split!r}; "
-            f"set validation_cases to a number from 0 to {max(len(training) - 1, 0)}"
-        )
-    held = {(2 * i + 1) * len(training) // (2 * count) for i in range(count)}
-    return {
-        **parts,
-        "training": [case for position, case in enumerate(training) if position not in held],
-        "validation": [training[position] for position in sorted(held)],
-    }
+    outputs = {f"{name}_{postfix}" for name in names}
+    images = [file for file in files if case_name(file) not in outputs]
+    if len(images) < len(files):
+        logger.info(f"{len(files) - len(images)} files in {folder} are outputs of an earlier run and are left out")
+    return images
 
 
 def checked_item(case: Case, with_labels: bool) -> dict[str, str]:
     """The case as a data item, after checking that its files exist and are NIfTI."""
     if with_labels and case.label is None:
         raise InputError(
-            f"case {case.image} has no label; add it (labelsTr/, or a label entry in the list) or set with_labels=False"
+            f"case {case.image} has no label; set dataset_dir to the folder that holds imagesTr and labelsTr, or a "
+            "dataset.json that names image and label"
         )
     item = {"image": case.image, "label": case.label} if with_labels else {"image": case.image}
     for key, path in item.items():

@@ -14,6 +14,7 @@ from torch import nn
 from custom.checkpoints import load_weights, read_checkpoint, read_weights, write_checkpoint
 from custom.errors import InputError
 from custom.files import case_name, replacing
+from custom.networks import MAE
 
 
 class Unpicklable:
@@ -131,6 +132,13 @@ def test_weights_of_another_architecture_change_nothing_and_say_what_differs(
         load_weights(target, tmp_path / "model.pt")
     assert "model.pt" in str(caught.value) and "\n" not in str(caught.value)
     assert torch.equal(target[0].weight, before)
+
+
+def test_weights_of_a_masked_autoencoder_are_sent_to_where_they_belong(tmp_path: Path) -> None:
+    mae = MAE(1, [8, 8], 4, 8, 1, 1, decoder_hidden_size=8, decoder_num_layers=1, decoder_num_heads=1)
+    write_checkpoint({"model": mae.state_dict()}, tmp_path / "model.pt")
+    with pytest.raises(InputError, match=r"give them as pretrained_weights to train\.json"):
+        load_weights(network(), tmp_path / "model.pt")
 
 
 def write_text(path: Path) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from custom.data.datalists import TRANSUNET_TEST, datalist, fold_membership, input_images
+from custom.data.datalists import datalist, input_images
+from custom.data.splits import TRANSUNET_TEST, fold_membership
+from custom.errors import InputError
 
 FOLDS_FIXTURE = Path(__file__).parents[1] / "fixtures" / "msd_brats_folds_seed12345.json"
 BTCV_NUMBERS = [*range(1, 11), *range(21, 41)]
@@ -146,3 +148,18 @@ def test_input_images_takes_a_file_or_a_folder(tmp_path: Path) -> None:
     file = touch(tmp_path / "a.nii.gz")
     touch(tmp_path / "inner" / "b.nii.gz")
     assert input_images(file) == input_images(tmp_path) == [{"image": str(file)}]
+
+
+def test_outputs_beside_the_inputs_are_no_inputs(tmp_path: Path) -> None:
+    touch(tmp_path / "a_seg.nii.gz")
+    alone = input_images(tmp_path)
+    image = touch(tmp_path / "a.nii.gz")
+    assert alone == [{"image": str(tmp_path / "a_seg.nii.gz")}], "not an output: its image is not there"
+    assert input_images(tmp_path) == [{"image": str(image)}]
+
+
+def test_two_inputs_of_one_name_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "a.nii")
+    touch(tmp_path / "a.nii.gz")
+    with pytest.raises(InputError, match=r"a\.nii and a\.nii\.gz; remove or rename"):
+        input_images(tmp_path)
