@@ -20,7 +20,7 @@ $(READY): requirements.txt requirements-dev.txt
 	$(RUN) -m pip install --quiet -r requirements-dev.txt
 	touch $(READY)
 
-demo: $(READY) ## generate CTs, pre-train, fine-tune, evaluate, segment; report in demo/report.html (10 minutes, 2 cores)
+demo: $(READY) ## generate CTs, pre-train, fine-tune, evaluate, segment; report in demo/report.html (8 minutes, 2 cores)
 	$(RUN) -W ignore -m scripts.demo
 
 test: $(READY) ## all tests; set SAMPLE_DATA to a folder of real images to run those that need them

@@ -57,8 +57,10 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     if wrong:
         key = wrong[0]
         remedy = "use the config the weights were trained with, or set its network options (hidden_size, ...)"
-        if "decoder.mask_token" in weights:
-            remedy = "they are a masked autoencoder's; give them as pretrained_weights to train.json"
+        if "decoder.mask_token" in set(weights) - set(expected):
+            remedy = (
+                "they are a masked autoencoder's; give them as pretrained_weights to the train.json that fine-tunes"
+            )
         raise InputError(
             f"{path} is of another architecture than this {type(network).__name__}: {len(wrong)} tensors differ, "
             f"first {key} ({found.get(key, 'missing')} instead of {expected.get(key, 'nothing')}); "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -13,6 +13,11 @@ from .errors import InputError
 def case_name(path: str | Path) -> str:
     """File name without folder and .nii or .nii.gz."""
     return Path(path).name.removesuffix(".gz").removesuffix(".nii")
+
+
+def source_of(image: str | Path | Sequence[str | Path]) -> str:
+    """The path that stands for a case: its file, or the folder where each contrast is a file of its own."""
+    return str(image) if isinstance(image, str | Path) else str(Path(image[0]).parent)
 
 
 @contextmanager

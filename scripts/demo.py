@@ -1,4 +1,4 @@
-"""The whole method on generated abdominal CTs, in about ten minutes on two CPU cores: `make demo`.
+"""The whole method on generated abdominal CTs, in about eight minutes on two CPU cores: `make demo`.
 
 Generates phantoms, pre-trains on the training images, fine-tunes from scratch and from the pre-trained encoder with the
 same recipe, evaluates both on unseen phantoms, segments one CT in its native space, and writes report.html.
@@ -91,7 +91,7 @@ def demo(output_dir: str = "demo", cases: int = 30, budget: float = 1.0, seed: i
     Args:
         output_dir: folder for data, weights, predictions and the report.
         cases: phantoms; BTCV's numbering sends 18 of 30 to training and 12 to testing.
-        budget: fraction of the training epochs; 1 takes about ten minutes on two cores.
+        budget: fraction of the training epochs; 1 takes about seven minutes on two cores.
         seed: of the phantoms and of every run.
     """
     folder = Path(output_dir).resolve()

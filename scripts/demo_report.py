@@ -75,7 +75,11 @@ class Comparison:
         """Organ, mean Dice scratch and pre-trained, mean HD95 in mm scratch and pre-trained."""
         dice = self.dice | {MEAN: {arm: self.case_means(arm) for arm in LABELS}}
         hd95 = {organ: found_by_both(values) for organ, values in self.hd95.items()}
-        hd95[MEAN] = {arm: np.array([_mean(values[arm]) for values in hd95.values()]) for arm in LABELS}
+        cases = range(len(self.case_means("scratch")))
+        hd95[MEAN] = {
+            arm: np.array([_mean(np.array([values[arm][case] for values in hd95.values()])) for case in cases])
+            for arm in LABELS
+        }
         return [
             (name, *(_mean(dice[name][arm]) for arm in LABELS), *(_mean(hd95[name][arm]) for arm in LABELS))
             for name in dice

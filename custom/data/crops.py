@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from ..errors import InputError
+from ..files import source_of
 from .entries import CachedVolume
 from .volumes import VolumeCache, rank_and_world_size
 
@@ -36,10 +37,10 @@ class CropDataset(Dataset):
         cache_dir, preprocessing, dtype: as for VolumeCache.
         roi_size: the crop's size in voxels, one number an axis.
         num_samples: crops per case.
-        crop: "foreground" (centres uniform over voxels of the preprocessed image above 0; sees no label), "label" (the
-            reference's: with probability 1/2 each, centres uniform over labelled voxels or over unlabelled foreground,
-            as RandCropByPosNegLabel; this does use labels, in pre-training too), or "uniform" (every position). Centres
-            come from up to 50,000 voxels of each kind and are moved inward until the crop fits.
+        crop: "foreground" (centres uniform over voxels of the preprocessed image other than 0; sees no label), "label"
+            (the reference's: with probability 1/2 each, centres uniform over labelled voxels or over unlabelled
+            foreground, as RandCropByPosNegLabel; this does use labels, in pre-training too), or "uniform" (every
+            position). Centres come from up to 50,000 voxels of each kind and are moved inward until the crop fits.
         augmentation: MONAI random dictionary transforms for each crop; a spatial one should name "valid" in its keys.
         seed: of everything random here, not negative.
         num_workers: threads that build missing cache entries.
@@ -66,7 +67,7 @@ class CropDataset(Dataset):
             raise InputError("the list of cases to crop from is empty; set dataset_dir or split so that it is not")
         if crop not in CROPS:
             raise InputError(f"crop {crop!r} is unknown; use one of {', '.join(CROPS)}")
-        unlabelled = [str(case["image"]) for case in self.data if "label" not in case]
+        unlabelled = [source_of(case["image"]) for case in self.data if "label" not in case]
         if crop == "label" and unlabelled:
             raise InputError(f"crop 'label' needs labels but {unlabelled[0]} has none; set crop to 'foreground'")
         self.roi_size = tuple(int(size) for size in roi_size)

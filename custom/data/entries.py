@@ -27,7 +27,7 @@ class CachedVolume:
     """One preprocessed case; every array is memory-mapped.
 
     image (C, H, W, D) float16 or int16; label (K, H, W, D) uint8 or None; foreground, positive and negative
-    (N, spatial_dims) voxel coordinates, at most 50,000 each: any channel of the image > 0, any label > 0, and
+    (N, spatial_dims) voxel coordinates, at most 50,000 each: any channel of the image other than 0, any label > 0, and
     foreground without label; affine (4, 4); meta: the image's and label's geometry and file before preprocessing.
     """
 
@@ -44,13 +44,13 @@ def entry_content(data: Mapping[str, Any], path: str, dtype: str) -> tuple[dict[
     """Arrays and metadata of an entry from preprocessed `data`, image (C, H, W, D) and optional label (K, H, W, D).
 
     Raises:
-        InputError: no voxel of the image is above 0, or values do not fit the stored type; names the case by `path`.
+        InputError: every voxel of the image is 0, or values do not fit the stored type; names the case by `path`.
     """
     image = torch.as_tensor(data["image"])
-    foreground = (image > 0).any(dim=0).numpy()
+    foreground = (image != 0).any(dim=0).numpy()
     if not foreground.any():
         raise InputError(
-            f"{path} has no foreground, no voxel above 0 after preprocessing; leave this case out or change its "
+            f"{path} has no foreground, every voxel is 0 after preprocessing; leave this case out or change its "
             "intensity range"
         )
     arrays = {"image": stored_image(image, dtype, path)}

@@ -16,18 +16,21 @@ import monai
 import numpy as np
 import torch
 from monai.transforms import Transform
+from monai.utils import ensure_tuple
 
 from .. import __version__
 from ..errors import InputError
 
 # State that running a transform changes, as opposed to what was asked of it.
+FILES = ("image", "label")
 RUN_STATE = {"R", "filenames"}
 
 
 def fingerprint(case: Mapping[str, Any], preprocessing: Any, dtype: str) -> str:
     """Name of one cache entry (64 hexadecimal digits) from file contents, transforms, `dtype` and versions."""
     content = {
-        "files": {key: file_digest(case[key]) for key in ("image", "label") if key in case},
+        "files": {key: [file_digest(path) for path in ensure_tuple(case[key])] for key in FILES if key in case},
+        "options": {key: str(case[key]) for key in case if key not in FILES},
         "preprocessing": preprocessing,
         "dtype": dtype,
         "versions": [monai.__version__, __version__],

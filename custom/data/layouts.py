@@ -1,16 +1,18 @@
-"""Layouts of datasets on disk, and the cases found in them: MSD, BTCV and plain folders."""
+"""Layouts of datasets on disk, and the cases found in them: MSD, BTCV, BraTS and plain folders."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import case_name
+from ..files import case_name, source_of
+from .contrasts import LABEL_NAME, check_order, contrast_files, label_convention, last_part
 
 SECTIONS = ("training", "validation", "test")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -18,15 +20,21 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
 @dataclass(frozen=True)
 class Case:
-    """One image and, where it is known, its label."""
+    """One image, a file or one file a channel, and, where they are known, its label and how that is numbered."""
 
-    image: Path
+    image: Path | tuple[Path, ...]
     label: Path | None = None
+    convention: str | None = None
 
     @property
     def name(self) -> str:
-        """The image's file name without its NIfTI extension."""
-        return case_name(self.image)
+        """The name of the image's file without its NIfTI extension, or of the folder of its files."""
+        return case_name(source_of(self.image))
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The image's files."""
+        return self.image if isinstance(self.image, tuple) else (self.image,)
 
     @property
     def number(self) -> int:
@@ -46,6 +54,11 @@ def existing_folder(path: str | Path) -> Path:
 def nifti_files(folder: Path) -> list[Path]:
     """NIfTI files directly inside `folder`, sorted by name; hidden files are left out."""
     names = sorted(path for path in folder.iterdir() if path.name.endswith(NIFTI_SUFFIXES) and path.name[0] != ".")
+    twice = [name for name, count in Counter(map(case_name, names)).items() if count > 1]
+    if twice:
+        raise InputError(
+            f"folder {folder} holds both {twice[0]}.nii and {twice[0]}.nii.gz; remove or rename one of them"
+        )
     if not names:
         raise InputError(f"folder {folder} holds no .nii or .nii.gz file; put the images there or name another folder")
     return names
@@ -55,11 +68,32 @@ def find_cases(folder: Path) -> tuple[list[Case], str]:
     """Recognise the layout of `folder` -> its cases, in the order folds count them, and its default split."""
     if (folder / "dataset.json").is_file():
         file = folder / "dataset.json"
-        return named_cases(json_lists(file).get("training", []), folder, [], file), "0/5"
+        content = json_lists(file)
+        check_order([str(name) for name in dict(content.get("modality") or {}).values()], file)
+        return named_cases(content.get("training") or [], folder, [], file), "0/5"
     if (folder / "imagesTr").is_dir():
         images = nifti_files(folder / "imagesTr")
         return [Case(image, btcv_label(image, folder / "labelsTr")) for image in images], "transunet"
-    return [Case(image) for image in nifti_files(folder)], "all"
+    cases = brats_cases(folder)
+    return (cases, "0/5") if cases else ([Case(image) for image in nifti_files(folder)], "all")
+
+
+def brats_cases(folder: Path) -> list[Case]:
+    """The cases of a folder that holds one folder a case, or is one; empty for any other."""
+    folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+    if not any(brats_case(path) for path in folders):
+        return []
+    return [case for path in folders if (case := brats_case(path, least=1))]  # among such cases, one file is a fault
+
+
+def brats_case(folder: Path, least: int = 2) -> Case | None:
+    """The case whose contrasts, at least `least`, and label, if any, are the files of `folder`; None for any other."""
+    files = sorted(path for path in folder.iterdir() if path.name.endswith(NIFTI_SUFFIXES) and path.name[0] != ".")
+    images = contrast_files(folder, files, least)
+    if images is None:
+        return None
+    labels = [file for file in files if last_part(file) == LABEL_NAME]
+    return Case(tuple(images), labels[0] if labels else None, label_convention(images))
 
 
 def btcv_label(image: Path, folder: Path) -> Path | None:
@@ -75,19 +109,22 @@ def json_lists(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read as JSON ({error}); repair or replace it") from error
-    if not isinstance(content, dict) or not any(isinstance(content.get(section), list) for section in SECTIONS):
+    lists = [content.get(section) for section in SECTIONS] if isinstance(content, dict) else []
+    if not any(isinstance(cases, list) for cases in lists) or not all(
+        isinstance(cases, list | None) for cases in lists
+    ):
         raise InputError(f"{file} holds no list of cases; give it a list under one of {', '.join(SECTIONS)}")
     return content
 
 
 def named_cases(items: Iterable[Any], folder: Path, known: Sequence[Case], source: Path) -> list[Case]:
     """Turn the items of a JSON list into cases: MSD items, image paths, or names of cases in `known`."""
-    lookup = {name: case for case in known for name in (case.name, case.name.removeprefix("img"), case.image.name)}
+    lookup = {name: case for case in known for name in (case.name, case.name.removeprefix("img"), case.images[0].name)}
     cases = []
     for item in items:
-        if isinstance(item, dict) and isinstance(item.get("image"), str):
+        if isinstance(item, dict) and isinstance(item.get("image"), str | list):
             label = folder / str(item["label"]) if item.get("label") else None
-            cases.append(Case(folder / item["image"], label))
+            cases.append(Case(named_image(item["image"], folder, source), label))
         elif isinstance(item, str) and Path(item).name in lookup:
             cases.append(lookup[Path(item).name])
         elif isinstance(item, str) and item.endswith(NIFTI_SUFFIXES):
@@ -95,3 +132,11 @@ def named_cases(items: Iterable[Any], folder: Path, known: Sequence[Case], sourc
         else:
             raise InputError(f"{source} lists {item!r}, which is no case of {folder}; correct or remove that entry")
     return cases
+
+
+def named_image(image: str | list[str], folder: Path, source: Path) -> Path | tuple[Path, ...]:
+    """The file, or one file a channel, that a JSON list names."""
+    if isinstance(image, str):
+        return folder / image
+    check_order(image, source)
+    return tuple(folder / name for name in image)

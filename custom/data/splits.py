@@ -51,7 +51,7 @@ def fold_membership(count: int, split: str, folder: Path) -> list[bool]:
 
 
 def divide_by_file(cases: Sequence[Case], split: str, folder: Path) -> dict[str, list[Case]]:
-    """Sections from a JSON file; a missing validation or test list is the other one of the two."""
+    """Sections from a JSON file; a missing test list is the validation list."""
     file = folder / split if (folder / split).is_file() else Path(split)
     if not file.is_file():
         raise InputError(f"split file {split} exists neither in {folder} nor here; set split to {SPLIT_CHOICES}")

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ..errors import InputError, find_input_error
+from ..files import source_of
 from .entries import CachedVolume, entry_content, publish_entry, read_entry, write_entry
 from .fingerprint import describe, fingerprint
 
@@ -53,7 +54,7 @@ class VolumeCache:
 
     def directory(self, case: Mapping[str, Any]) -> Path:
         """Where the entry of `case` belongs. The files are hashed the first time."""
-        files = tuple((key, str(case[key])) for key in ("image", "label") if key in case)
+        files = tuple((key, str(value)) for key, value in case.items())
         if files not in self._directories:
             self._directories[files] = self.cache_dir / fingerprint(case, self._description, self.dtype)
         return self._directories[files]
@@ -85,7 +86,7 @@ class VolumeCache:
             pool.shutdown(cancel_futures=True)
 
     def _build(self, case: Mapping[str, Any], directory: Path) -> None:
-        arrays, meta = entry_content(self._preprocess(case), str(case["image"]), self.dtype)
+        arrays, meta = entry_content(self._preprocess(case), source_of(case["image"]), self.dtype)
         temporary = directory.with_name(f"{directory.name}.{uuid4().hex}.tmp")
         try:
             write_entry(temporary, arrays, meta)
@@ -145,6 +146,6 @@ class VolumeDataset(Dataset):
         if volume.label is not None:
             arrays["label"] = np.array(volume.label)
         return {
-            key: MetaTensor(torch.from_numpy(array), volume.affine, {"filename_or_obj": str(case[key])})
+            key: MetaTensor(torch.from_numpy(array), volume.affine, {"filename_or_obj": source_of(case[key])})
             for key, array in arrays.items()
         }

@@ -73,7 +73,7 @@ class MAE(nn.Module):
         decoder_hidden_size, decoder_num_layers, decoder_num_heads: the decoder.
         masking_ratio: the fraction MASKED, or a range from which every batch draws one.
         norm_pix_loss: predictions are of patches normalised to zero mean and unit variance.
-        foreground_masking: mask patches that hold tissue (values > 0) first.
+        foreground_masking: mask patches that hold tissue (values other than 0) first.
         attention: "sdpa" or "explicit".
     """
 

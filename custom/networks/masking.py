@@ -30,11 +30,11 @@ def random_masking(weight: Tensor, ratio: float, generator: torch.Generator | No
 
 
 def foreground_weight(image: Tensor, patch_size: list[int], floor: float = 0.05) -> Tensor:
-    """Masking weights (B, L) from the share of non-background voxels (> 0 in any channel) of each patch.
+    """Masking weights (B, L) from the share of non-background voxels (not 0 in any channel) of each patch.
 
     Empty patches keep the weight `floor`, so that tissue is masked first but no patch is never masked.
     """
-    tissue = (image > 0).any(dim=1, keepdim=True).float()
+    tissue = (image != 0).any(dim=1, keepdim=True).float()
     return patchify(tissue, patch_size).mean(dim=2).clamp_min(floor)
 
 

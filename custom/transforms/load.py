@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 
 from ..errors import InputError
+from ..files import source_of
 
 READ_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, RuntimeError, zlib.error)
 # Share of a voxel by which a label's geometry may differ from its image's: rounding in a header, not a shift.
@@ -28,7 +29,7 @@ class LoadVolumed(LoadImaged):
     """Load 3D NIfTI files as channel-first MetaTensors (C, H, W, D), checked.
 
     The image is float32, the label an integer tensor (uint8 where its ids fit). Trailing axes of length 1 are dropped;
-    `in_channels` > 1 expects a 4D image (H, W, D, C).
+    `in_channels` > 1 expects a 4D image (H, W, D, C), or a list of 3D files, one a channel.
 
     Args:
         keys: keys of the file names.
@@ -40,8 +41,8 @@ class LoadVolumed(LoadImaged):
 
     Raises:
         InputError: a missing, truncated or non-NIfTI file; another number of axes or channels; NaN or infinite voxels;
-            a constant image; a singular or non-finite affine, a zero spacing; a label whose shape, affine or ids do
-            not fit.
+            a constant image; a singular or non-finite affine, a zero spacing; a label, or a channel's file, whose
+            shape or affine does not fit; a label with unknown ids.
     """
 
     def __init__(
@@ -70,14 +71,27 @@ class LoadVolumed(LoadImaged):
         loaded = dict(data)
         files: dict[Hashable, Path] = {}
         for key, postfix in self.key_iterator(loaded, self.meta_key_postfix):
-            files[key] = Path(loaded[key])
-            check_header(files[key], self.in_channels if key == self.image_key else 1)
-            volume = read_volume(self._loader, files[key], reader)
+            channels = self.in_channels if key == self.image_key else 1
+            files[key], volume = Path(source_of(loaded[key])), self._read(loaded[key], channels, reader)
             # MONAI Label switches image_only off and then expects the metadata beside the volume.
             if not self._loader.image_only:
                 volume, loaded[f"{key}_{postfix}"] = volume
             loaded[key] = volume
         return self._checked(loaded, files)
+
+    def _read(self, image: str | Path | Sequence[str | Path], channels: int, reader: Any) -> Any:
+        """The volume of one file, or of one file a channel."""
+        if isinstance(image, str | Path):
+            check_header(Path(image), channels)
+            return read_volume(self._loader, Path(image), reader)
+        paths = [Path(path) for path in image]
+        if len(paths) != channels:
+            raise InputError(f"{source_of(paths)} has {len(paths)} files where {channels} are due; set in_channels")
+        volumes = []
+        for path in paths:
+            check_header(path)
+            volumes.append(read_volume(self._loader, path, reader))
+        return stack_channels(volumes, paths)
 
     def _checked(self, loaded: dict[Hashable, Any], files: dict[Hashable, Path]) -> dict[Hashable, Any]:
         """Check intensities, label ids and that both lie on the same grid."""
@@ -115,6 +129,18 @@ def read_volume(loader: LoadImage, path: Path, reader: Any = None) -> Any:
         return loader(path, reader)
     except READ_ERRORS as error:
         raise InputError(f"{path} is truncated or damaged; copy or download it again") from error
+
+
+def stack_channels(volumes: Sequence[Any], paths: Sequence[Path]) -> Any:
+    """Volumes (1, H, W, D) -> (C, H, W, D) named by the folder of the files, after checking that their grids agree."""
+    images = [volume if isinstance(volume, MetaTensor) else volume[0] for volume in volumes]
+    for image, path in zip(images[1:], paths[1:], strict=True):
+        check_same_grid(images[0], image, path, f"the one of {paths[0].name}")
+    for image, path in zip(images, paths, strict=True):
+        check_image(image, path)
+    stacked = MetaTensor(torch.cat([image.as_tensor() for image in images]), meta=dict(images[0].meta))
+    stacked.meta["filename_or_obj"] = source_of(paths)
+    return stacked if isinstance(volumes[0], MetaTensor) else (stacked, stacked.meta)
 
 
 def check_shape(shape: tuple[int, ...], in_channels: int, path: Path) -> None:
@@ -174,18 +200,16 @@ def integer_label(label: MetaTensor, path: Path, num_classes: int | None = None)
     return label.to(torch.uint8 if high <= 255 else torch.int32)
 
 
-def check_same_grid(image: MetaTensor, label: MetaTensor, path: Path) -> None:
-    """The label has its image's spatial shape, and its affine to within a thousandth of a voxel."""
+def check_same_grid(image: MetaTensor, label: MetaTensor, path: Path, other: str = "that of its image") -> None:
+    """The volume of `path` has the image's spatial shape, and its affine to within a thousandth of a voxel."""
     shape, expected = tuple(label.shape[1:]), tuple(image.shape[1:])
     if shape != expected:
-        raise InputError(
-            f"label {path} has shape {shape} but its image has {expected}; resample it to the image's grid"
-        )
+        raise InputError(f"{path} has shape {shape}, {other} is {expected}; resample it to that grid")
     affine = np.asarray(image.affine)
     difference = np.abs(np.asarray(label.affine) - affine).max()
     voxel = np.linalg.norm(affine[:3, :3], axis=0).min()
     if difference > AFFINE_TOLERANCE * voxel:
         raise InputError(
-            f"label {path} has another affine than its image (entries differ by up to {difference:.3g} mm); "
-            "resample it to the image's grid or copy the image's affine"
+            f"{path} has another affine than {other} (entries differ by up to {difference:.3g} mm); "
+            "resample it to that grid or copy that affine"
         )

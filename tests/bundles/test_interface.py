@@ -66,7 +66,7 @@ def test_load_works_on_a_packed_copy_as_documented(packed: Path, tmp_path: Path)
     """`load` adds nothing to sys.path, so the documentation says to run it from the bundle's own folder."""
     code = (
         "from monai.bundle import load; "
-        f"w = load('unetr_btcv', bundle_dir={str(packed)!r}, workflow_type='inference', source='github', "
+        f"w = load('unetr_btcv', bundle_dir={str(packed)!r}, workflow_type='inference', "
         "key_in_ckpt='model'); "
         "import torch; shipped = torch.load('models/model.pt', weights_only=True)['model']; "
         "print(type(w).__name__, all(torch.equal(v, shipped[k].to(v.dtype)) for k, v in w.state_dict().items()))"

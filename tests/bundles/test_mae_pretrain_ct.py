@@ -69,9 +69,10 @@ def test_reconstruction_keeps_the_geometry_of_the_input(
 
 
 def test_pretraining_sees_no_labels(run_bundle: RunBundle, btcv: Path, tmp_path: Path) -> None:
-    """A plain folder of images is enough."""
+    """A plain folder of images is enough; a run shorter than the monitor's interval is measured at its end."""
     run_bundle("mae_pretrain_ct", "train", output=tmp_path, dataset_dir=str(btcv / "imagesTr"))
     assert (tmp_path / "model.pt").is_file()
+    assert len((tmp_path / "pretraining.csv").read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("ratio", [0.125, [0.6, 0.9]])

@@ -137,8 +137,11 @@ def test_weights_of_another_architecture_change_nothing_and_say_what_differs(
 def test_weights_of_a_masked_autoencoder_are_sent_to_where_they_belong(tmp_path: Path) -> None:
     mae = MAE(1, [8, 8], 4, 8, 1, 1, decoder_hidden_size=8, decoder_num_layers=1, decoder_num_heads=1)
     write_checkpoint({"model": mae.state_dict()}, tmp_path / "model.pt")
-    with pytest.raises(InputError, match=r"give them as pretrained_weights to train\.json"):
+    with pytest.raises(InputError, match=r"give them as pretrained_weights to the train\.json"):
         load_weights(network(), tmp_path / "model.pt")
+    other = MAE(1, [8, 8], 4, 12, 1, 1, decoder_hidden_size=8, decoder_num_layers=1, decoder_num_heads=1)
+    with pytest.raises(InputError, match=r"set its network options"):
+        load_weights(other, tmp_path / "model.pt")
 
 
 def write_text(path: Path) -> None:

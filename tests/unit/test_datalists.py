@@ -163,3 +163,17 @@ def test_two_inputs_of_one_name_are_refused(tmp_path: Path) -> None:
     touch(tmp_path / "a.nii.gz")
     with pytest.raises(InputError, match=r"a\.nii and a\.nii\.gz; remove or rename"):
         input_images(tmp_path)
+
+
+def test_two_training_images_of_one_name_are_refused(tmp_path: Path) -> None:
+    for name in ("img0005.nii", "img0005.nii.gz"):
+        touch(tmp_path / "imagesTr" / name)
+    with pytest.raises(InputError, match=r"img0005\.nii and img0005\.nii\.gz"):
+        datalist(tmp_path, with_labels=False)
+
+
+@pytest.mark.parametrize("training", ["abc", 3])
+def test_a_dataset_json_without_a_list_is_refused(tmp_path: Path, training: object) -> None:
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": training, "test": []}))
+    with pytest.raises(InputError, match="no list of cases"):
+        datalist(tmp_path)
