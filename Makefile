@@ -3,6 +3,10 @@ PYTHON ?= python3
 # The torch to install first; set it to a wheel of your own, or to another index with PIP_EXTRA_INDEX_URL.
 TORCH ?= torch==2.13.0
 
+# What `make demo` shows: unetr_btcv (abdominal CT, in demo/) or unetr_brats (brain MR, in demo/unetr_brats/).
+BUNDLE ?= unetr_btcv
+DEMO := $(if $(filter unetr_btcv,$(BUNDLE)),demo,demo/$(BUNDLE))
+
 VENV := $(CURDIR)/.venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
@@ -20,8 +24,8 @@ $(READY): requirements.txt requirements-dev.txt
 	$(RUN) -m pip install --quiet -r requirements-dev.txt
 	touch $(READY)
 
-demo: $(READY) ## generate CTs, pre-train, fine-tune, evaluate, segment; report in demo/report.html (8 minutes, 2 cores)
-	$(RUN) -W ignore -m scripts.demo
+demo: $(READY) ## generate images, pre-train, fine-tune, evaluate, segment; report in demo/ (7 to 10 minutes, 2 cores)
+	$(RUN) -W ignore -m scripts.demo --bundle $(BUNDLE) --output_dir $(DEMO)
 
 test: $(READY) ## all tests; set SAMPLE_DATA to a folder of real images to run those that need them
 	$(RUN) -m pytest

@@ -1,11 +1,12 @@
-"""File names, and files that are complete or absent."""
+"""Names of files and cases, and files that are complete or absent."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from .errors import InputError
 
@@ -18,6 +19,16 @@ def case_name(path: str | Path) -> str:
 def source_of(image: str | Path | Sequence[str | Path]) -> str:
     """The path that stands for a case: its file, or the folder where each contrast is a file of its own."""
     return str(image) if isinstance(image, str | Path) else str(Path(image[0]).parent)
+
+
+def case_path(item: Mapping[str, Any], image_key: str = "image") -> str:
+    """The file a case was loaded from, out of the metadata of its image."""
+    meta = getattr(item.get(image_key), "meta", {})
+    if not meta.get("filename_or_obj"):
+        raise InputError(
+            f"'{image_key}' does not carry the name of its file; load it with LoadImaged and keep its metadata"
+        )
+    return str(meta["filename_or_obj"])
 
 
 @contextmanager

@@ -26,7 +26,7 @@ def is_main_process() -> bool:
 
 
 class Progress:
-    """One bar over all iterations of a run, with the time left. Silent where the output is not a terminal."""
+    """One bar over all iterations of a run, with the time left; a log line every tenth where there is no terminal."""
 
     def __init__(self, description: str) -> None:
         self.description = description
@@ -48,6 +48,9 @@ class Progress:
         if loss is not None:
             self.bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
         self.bar.update()
+        done, total = engine.state.iteration, engine.state.max_epochs * engine.state.epoch_length
+        if self.bar.disable and is_main_process() and done * 10 // total > (done - 1) * 10 // total:
+            logger.info(f"{self.description}: {done} of {total} iterations")
 
 
 class ClipGradients:

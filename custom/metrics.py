@@ -17,8 +17,16 @@ from nibabel.affines import voxel_sizes
 from torch import Tensor
 
 from .errors import InputError
-from .files import case_name, replacing
-from .scores import bootstrap_interval, dice_per_class, hd95_per_class
+from .files import case_name, case_path, replacing
+from .scores import (
+    BRATS_DICE,
+    BRATS_HD95,
+    PUBLISHED_DICE,
+    PUBLISHED_HD95,
+    bootstrap_interval,
+    dice_per_class,
+    hd95_per_class,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -42,16 +50,6 @@ class Summary(NamedTuple):
     undefined: int
 
 
-def case_path(item: Mapping[str, Any], image_key: str = "image") -> str:
-    """The file a case was loaded from, out of the metadata of its image."""
-    meta = getattr(item.get(image_key), "meta", {})
-    if not meta.get("filename_or_obj"):
-        raise InputError(
-            f"'{image_key}' does not carry the name of its file; load it with LoadImaged and keep its metadata"
-        )
-    return str(meta["filename_or_obj"])
-
-
 class SegmentationReport:
     """Ignite handler: per_case.csv and summary.csv of an evaluation, a short table in the log, means in the metrics.
 
@@ -65,11 +63,14 @@ class SegmentationReport:
         output_dir: made when missing; its tables are complete or absent.
         class_names: names of the classes 1, 2, ..., background left out.
         published_classes: 0-based indices into `class_names` of the published average; empty for none.
-        pred_key, label_key: label maps (1, h, w, d) on the resampled grid; None leaves those figures out.
-        native_pred_key, native_label_key: label maps (1, H, W, D) on the grid of the file, MetaTensors (their affine
-            gives the voxel size); None leaves those figures out.
+        pred_key, label_key: label maps (1, h, w, d) on the resampled grid, or a binary channel for each class, which
+            may overlap; None leaves those figures out.
+        native_pred_key, native_label_key: the same on the grid of the file, MetaTensors (their affine gives the voxel
+            size); None leaves those figures out.
         image_key: names the case by its file.
         num_classes: with background; checked against class_names where given.
+        empty_is_scored: in native space, score a class that is absent from the reference as BraTS does (Dice 1 and HD95
+            0 if the prediction agrees, else 0 and 373.13 mm, which a missed class gets too), instead of leaving it out.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class SegmentationReport:
         native_label_key: str = "native_label",
         image_key: str = "image",
         num_classes: int | None = None,
+        empty_is_scored: bool = False,
     ) -> None:
         if num_classes is not None and len(class_names) != num_classes - 1:
             raise InputError(
@@ -99,6 +101,7 @@ class SegmentationReport:
         self.resampled = None if pred_key is None else (pred_key, label_key)
         self.native = None if native_pred_key is None else (native_pred_key, native_label_key)
         self.image_key = image_key
+        self.empty = (BRATS_DICE, BRATS_HD95) if empty_is_scored else (PUBLISHED_DICE, PUBLISHED_HD95)
         self._scores: dict[str, dict[str, np.ndarray]] = {}
 
     def attach(self, engine: Engine) -> None:
@@ -126,8 +129,9 @@ class SegmentationReport:
                 raise InputError(
                     f"'{self.native[1]}' has no affine, so distances in mm cannot be given; keep its metadata"
                 )
-            scores[DICE_NATIVE] = dice_per_class(pred, label, count)
-            scores[HD95_NATIVE] = hd95_per_class(pred, label, count, voxel_sizes(label.affine.numpy()).tolist())
+            spacing = voxel_sizes(label.affine.numpy()).tolist()
+            scores[DICE_NATIVE] = dice_per_class(pred, label, count, self.empty[0])
+            scores[HD95_NATIVE] = hd95_per_class(pred, label, count, spacing, self.empty[1])
         if self.resampled is not None:
             pred, label = (_value(item, key) for key in self.resampled)
             scores[DICE_RESAMPLED] = dice_per_class(pred, label, count)

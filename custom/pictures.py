@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -45,7 +45,7 @@ def draw_overlay(
     image: np.ndarray,
     labels: np.ndarray,
     spacing: Sequence[float],
-    names: Sequence[str],
+    names: Mapping[int, str],
     path: str | Path,
     title: str = "",
     window: Window | None = None,
@@ -56,7 +56,7 @@ def draw_overlay(
         image: (H, W, D) in RAS orientation (see `to_ras`).
         labels: (H, W, D) integers on the same grid, 0 is background.
         spacing: voxel size in mm along the three axes.
-        names: names of the labels 1, 2, ...
+        names: label -> name.
         path: PNG to write; its folder is made when missing.
         window: intensities shown black and white; None takes the 1st and 99th percentile.
     """
@@ -68,7 +68,7 @@ def draw_overlay(
         _show(axis, _plane(image, view, centre), view, window)
         axis.imshow(_tint(_plane(labels, view, centre)), aspect="auto", interpolation="nearest")
     if present:
-        handles = [Patch(color=_colour(label), label=_name(label, names)) for label in present]
+        handles = [Patch(color=_colour(label), label=names.get(label, f"label {label}")) for label in present]
         style = {"frameon": False, "labelcolor": "white", "fontsize": 10, "handlelength": 1.0, "columnspacing": 1.5}
         figure.legend(handles=handles, loc="lower center", ncols=min(LEGEND_COLUMNS, len(handles)), **style)
     _save(figure, path)
@@ -187,10 +187,6 @@ def _flat(mask: np.ndarray, colour: str, alpha: float) -> np.ndarray:
 
 def _colour(label: int) -> str:
     return ORGAN_COLOURS[(label - 1) % len(ORGAN_COLOURS)]
-
-
-def _name(label: int, names: Sequence[str]) -> str:
-    return names[label - 1] if 0 < label <= len(names) else f"label {label}"
 
 
 def _save(figure: Figure, path: str | Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import logging
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -60,20 +61,26 @@ def block_statistics(network: MaskedPretraining, image: Tensor, keep: Tensor, mo
 
 @torch.no_grad()
 def image_quality(
-    network: MaskedPretraining, target: dict[str, Tensor], prediction: Prediction, most: int = 2, window: int = 7
+    network: MaskedPretraining,
+    target: dict[str, Tensor],
+    prediction: Prediction,
+    data_range: Sequence[float] = (0.0, 1.0),
+    most: int = 2,
+    window: int = 7,
 ) -> dict[str, float]:
-    """PSNR in dB over hidden voxels, and SSIM averaged where its window is centred on one, for intensities in 0..1.
+    """PSNR in dB over hidden voxels, and SSIM averaged where its window is centred on one, for a range of intensities.
 
     Padding, where target["valid"] is False, does not count. SSIM is taken on the first `most` images of the batch, in
     a Gaussian window of `window` voxels, sigma 1.5.
     """
-    image = target["image"]
-    done = network.mae.reconstruct(image, prediction)
+    low, high = data_range
+    done = network.mae.reconstruct(target["image"], prediction)
+    image, guess = ((volume.float() - low) / (high - low) for volume in (target["image"], done.image))
     hidden = ((done.visible == 0) & target["valid"]).expand_as(image)
-    error = (done.image - image)[hidden].square().mean().clamp_min(1e-12)
+    error = (guess - image)[hidden].square().mean().clamp_min(1e-12)
     axes = image.ndim - 2
     ssim = compute_ssim_and_cs(
-        done.image[:most].clamp(0, 1), image[:most].float(), axes,
+        guess[:most].clamp(0, 1), image[:most], axes,
         kernel_size=[window] * axes, kernel_sigma=[1.5] * axes, data_range=1.0, kernel_type="gaussian",
     )[0]  # fmt: skip
     inner = (slice(None), slice(None), *[slice(window // 2, -(window // 2))] * axes)
@@ -94,6 +101,7 @@ class PretrainingMonitor:
         interval: iterations between two measurements.
         window: rows that the gate is judged on; None for all.
         training_data: a loader of training crops for the position predictor; None learns from the batches it measures.
+        data_range: lowest and highest intensity, in the units of the image, that PSNR and SSIM refer to.
     """
 
     def __init__(
@@ -103,9 +111,10 @@ class PretrainingMonitor:
         interval: int = 1,
         window: int | None = 20,
         training_data: Any = None,
+        data_range: Sequence[float] = (0.0, 1.0),
     ) -> None:
         self.loss, self.path, self.interval, self.window = loss, Path(path), interval, window
-        self.training_data = training_data
+        self.training_data, self.data_range = training_data, data_range
         self.position_mean: PositionMean | None = None
         self.rows: list[dict[str, float]] = []
         self.passed = False
@@ -134,7 +143,7 @@ class PretrainingMonitor:
         target, prediction = engine.state.output[CommonKeys.LABEL], engine.state.output[CommonKeys.PRED]
         row = {"iteration": engine.state.iteration, "masked_loss": float(self.loss(prediction, target))}
         row |= self._trivial(network, target, prediction.hidden)
-        row |= image_quality(network, target, prediction)
+        row |= image_quality(network, target, prediction, self.data_range)
         row |= block_statistics(network, target["image"], _complement(prediction.hidden, network))
         self.rows.append(row)
         engine.state.metrics.update(

@@ -20,10 +20,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from custom.scores import bootstrap_interval
 
+from .demo_tasks import Task
+
 TEMPLATE = Path(__file__).with_name("demo_report.html")
 COLOURS = {"scratch": "#b3541e", "pretrained": "#1f5fa8"}
 LABELS = {"scratch": "from scratch", "pretrained": "self pre-trained"}
-MEAN = "mean of 13"
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Step:
         words = ["python", "-m", "monai.bundle", "run", "--config_file", files[0] if len(files) == 1 else str(files)]
         for key, value in ({"bundle_root": f"bundles/{self.bundle}"} | self.options).items():
             words += [f"--{key}", str(value)]
-        return shlex.join(words)
+        return " ".join(f'"{word}"' if "'" in word else shlex.quote(word) for word in words)
 
 
 @dataclass
@@ -73,10 +74,11 @@ class Comparison:
 
     def rows(self) -> list[tuple[str, float, float, float, float]]:
         """Organ, mean Dice scratch and pre-trained, mean HD95 in mm scratch and pre-trained."""
-        dice = self.dice | {MEAN: {arm: self.case_means(arm) for arm in LABELS}}
+        mean = f"mean of {len(self.dice)}"
+        dice = self.dice | {mean: {arm: self.case_means(arm) for arm in LABELS}}
         hd95 = {organ: found_by_both(values) for organ, values in self.hd95.items()}
         cases = range(len(self.case_means("scratch")))
-        hd95[MEAN] = {
+        hd95[mean] = {
             arm: np.array([_mean(np.array([values[arm][case] for values in hd95.values()])) for case in cases])
             for arm in LABELS
         }
@@ -180,23 +182,21 @@ def draw_fine_tuning(folder: Path) -> str:
     return picture(figure)
 
 
-def write_report(folder: Path, steps: list[Step], comparison: Comparison, seconds: float) -> Path:
+def write_report(
+    folder: Path, task: Task, case: str, steps: list[Step], comparison: Comparison, seconds: float
+) -> Path:
     """Write report.html: numbers, curves, pictures, and what was run and for how long."""
     with (folder / "pretraining" / "reconstruction.csv").open() as file:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     unseen = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-    images = {name: base64.b64encode((folder / path).read_bytes()).decode() for name, path in PICTURES.items()}
+    pictures = {"reconstruction": f"pretraining/{case}_reconstruction.png", "overlay": f"pretrained/{case}_overlay.png"}
+    images = {name: base64.b64encode((folder / path).read_bytes()).decode() for name, path in pictures.items()}
     page = Template(TEMPLATE.read_text(), autoescape=True).render(
-        comparison=comparison, number=number, unseen=unseen, steps=steps, minutes=seconds / 60, images=images,
+        comparison=comparison, task=task, number=number, unseen=unseen, steps=steps, minutes=seconds / 60,
+        images=images,
         pretraining=draw_pretraining(folder), fine_tuning=draw_fine_tuning(folder),
         machine=f"{os.cpu_count()} CPU cores, {platform.machine()}",
     )  # fmt: skip
     path = folder / "report.html"
     path.write_text(page)
     return path
-
-
-PICTURES = {
-    "reconstruction": "pretraining/img0001_reconstruction.png",
-    "overlay": "pretrained/img0001_overlay.png",
-}

@@ -8,7 +8,7 @@ from typing import Any
 from monai.transforms import CropForegroundd
 
 from ..errors import InputError
-from ..metrics import case_path
+from ..files import case_path
 
 
 class CropToForegroundd(CropForegroundd):
@@ -18,7 +18,7 @@ class CropToForegroundd(CropForegroundd):
         """Crop every key to the box of the foreground of the source image."""
         if not bool(self.cropper.select_fn(data[self.source_key]).any()):
             raise InputError(
-                f"{case_path(data, self.source_key)} has no foreground, every voxel is below the intensity range; "
-                "check that it is in the units the config expects (CT in HU), or set intensity_range"
+                f"{case_path(data, self.source_key)} has no foreground, no voxel is above 0 where it is cropped; "
+                "check that it is in the units the config expects (CT in HU, within intensity_range)"
             )
         return super().__call__(data, lazy)

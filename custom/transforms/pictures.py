@@ -13,10 +13,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from ..errors import InputError
-from ..files import case_name
-from ..metrics import case_path
+from ..files import case_name, case_path
 from ..pictures import draw_overlay, draw_reconstruction, to_ras
-from .native import image_to_native
+from ..resampling import image_to_native
 
 
 class SaveOverlayd(MapTransform):
@@ -24,7 +23,7 @@ class SaveOverlayd(MapTransform):
 
     Args:
         keys: label map (1, H, W, D), a MetaTensor in any orientation; one key.
-        names: names of the labels 1, 2, ...
+        names: names of the labels 1, 2, ..., or label -> name.
         output_dir: made when missing.
         image_key: image (1, h, w, d) of the same patient; interpolated where its grid is another.
         window: intensities shown black and white, in the units of the image; None takes percentiles.
@@ -33,13 +32,13 @@ class SaveOverlayd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        names: Sequence[str],
+        names: Sequence[str] | Mapping[int, str],
         output_dir: str | Path,
         image_key: str = "image",
         window: Sequence[float] | None = None,
     ) -> None:
         super().__init__(keys)
-        self.names = list(names)
+        self.names = dict(names) if isinstance(names, Mapping) else dict(enumerate(names, 1))
         self.output_dir = Path(output_dir)
         self.image_key = image_key
         self.window = window
@@ -49,8 +48,12 @@ class SaveOverlayd(MapTransform):
         volume, affine = _on_grid_of(labels, image), np.asarray(labels.affine)
         drawn, spacing = to_ras(_array(labels), affine)
         path, name = _target(self.output_dir, data, self.image_key, "overlay")
-        draw_overlay(to_ras(volume, affine)[0], drawn, spacing, self.names, path, name, self.window)
+        draw_overlay(to_ras(volume, affine)[0], drawn, spacing, self.names_of(data), path, name, self.window)
         return data
+
+    def names_of(self, data: Mapping[Hashable, Any]) -> Mapping[int, str]:
+        """Label -> name for this case; the same for all cases here."""
+        return self.names
 
 
 class SaveReconstructiond(MapTransform):

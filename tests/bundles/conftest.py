@@ -1,4 +1,4 @@
-"""Generated CTs in BTCV's layout, and bundles small enough to run on them in a second."""
+"""Generated images in the layouts of BTCV, MSD and BraTS, and bundles small enough to run on them in a second."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,7 @@ import torch
 from monai.bundle import run
 
 from custom.data.phantoms.ct import write_btcv
+from custom.data.phantoms.mr import write_brats, write_msd
 from custom.networks import MAE, UNETR
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,6 +21,7 @@ SPACING = {"spacing": [8.0, 8.0, 8.0]}
 TINY = {
     "mae_pretrain_ct": NETWORK | DECODER | SPACING,
     "unetr_btcv": NETWORK | SPACING | {"feature_size": 4},
+    "unetr_brats": NETWORK | SPACING | {"feature_size": 4},
 }
 QUICK = {"num_workers": 0, "max_epochs": 1, "warmup_epochs": 0}
 
@@ -35,16 +37,47 @@ def btcv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run_bundle(btcv: Path, tmp_path_factory: pytest.TempPathFactory) -> RunBundle:
+def msd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """10 brain phantoms in MSD's layout: eight train and two test in its fold 0 of 5."""
+    folder = tmp_path_factory.mktemp("msd")
+    write_msd(folder, 10, shape=(24, 28, 24), spacing=(7.0, 7.0, 7.0), workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def brats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """5 brain phantoms in the layout of BraTS 2021: four train and one tests in fold 0 of 5."""
+    folder = tmp_path_factory.mktemp("brats")
+    write_brats(folder, 5, shape=(24, 28, 24), spacing=(7.0, 7.0, 7.0), workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def datasets(btcv: Path, msd: Path) -> dict[str, Path]:
+    """Data to train each bundle on."""
+    return {"mae_pretrain_ct": btcv, "unetr_btcv": btcv, "unetr_brats": msd}
+
+
+@pytest.fixture(scope="session")
+def images(btcv: Path, msd: Path) -> dict[str, Path]:
+    """An image for each bundle's inference."""
+    ct = btcv / "imagesTr" / "img0001.nii.gz"
+    return {"mae_pretrain_ct": ct, "unetr_btcv": ct, "unetr_brats": msd / "imagesTr" / "BRATS_001.nii.gz"}
+
+
+@pytest.fixture(scope="session")
+def run_bundle(datasets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> RunBundle:
     """run_bundle(name, "train", "evaluate", output=folder, **options): a bundle at tiny size on the phantoms."""
     cache = tmp_path_factory.mktemp("cache")
 
     def run_tiny(name: str, *configs: str, output: Path, **options: Any) -> None:
         root = ROOT / "bundles" / name
         files = [str(root / "configs" / f"{config}.json") for config in configs]
-        own = {"dataset_dir": str(btcv), "output_dir": str(output), "bundle_root": str(root)}
+        own = {"dataset_dir": str(datasets[name]), "output_dir": str(output), "bundle_root": str(root)}
         if "inference" not in configs:
             own |= {"cache_dir": str(cache), "ckpt_dir": str(output)} | QUICK
+        if "pretrain" in configs or "reconstruct" in configs:
+            own |= DECODER
         run(config_file=files, **(own | TINY[name] | options))
 
     return run_tiny
@@ -74,6 +107,7 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     networks = {
         "mae_pretrain_ct": MAE(1, **NETWORK, **DECODER),
         "unetr_btcv": UNETR(1, 14, **NETWORK, feature_size=4),
+        "unetr_brats": UNETR(4, 3, **NETWORK, feature_size=4),
     }
     for name, network in networks.items():
         torch.save({"model": network.state_dict()}, folder / f"{name}.pt")

@@ -12,7 +12,9 @@ import torch
 from monai.bundle import ConfigWorkflow
 from monai.bundle.scripts import verify_metadata
 
-from .conftest import QUICK, ROOT, TINY
+from custom.networks import MAE
+
+from .conftest import DECODER, NETWORK, QUICK, ROOT, TINY
 
 BUNDLES = sorted(path.parent.parent for path in ROOT.glob("bundles/*/configs/metadata.json"))
 VARIANTS = [
@@ -21,11 +23,15 @@ VARIANTS = [
     for files, kind in (
         (["train"], "train"),
         (["train", "paper"], "train"),
+        (["train", "pretrain"], "train"),
+        (["train", "pretrain", "paper", "paper_pretrain"], "train"),
+        (["train", "pretrain", "pretrain_evaluate"], "train"),
         (["train", "evaluate"], "train"),
         (["train", "evaluate", "paper"], "train"),
         (["inference"], "infer"),
         (["inference", "paper"], "infer"),
         (["inference", "batch_inference"], "infer"),
+        (["inference", "reconstruct"], "infer"),
     )
     if all((bundle / "configs" / f"{file}.json").is_file() for file in files)
 ]
@@ -41,13 +47,24 @@ def bundle(request: pytest.FixtureRequest) -> Path:
     ("name", "files", "kind"), VARIANTS, ids=lambda value: "+".join(value) if type(value) is list else value
 )
 def test_check_properties_is_clean(
-    name: str, files: list[str], kind: str, btcv: Path, tiny_weights: dict[str, Path], tmp_path: Path
+    name: str,
+    files: list[str],
+    kind: str,
+    datasets: dict[str, Path],
+    images: dict[str, Path],
+    tiny_weights: dict[str, Path],
+    tmp_path: Path,
 ) -> None:
     """Every property MONAI knows has its name; every referenced object can be made."""
     root = ROOT / "bundles" / name
-    data = btcv / "imagesTr" if kind == "infer" else btcv
+    data = images[name] if kind == "infer" else datasets[name]
     options: dict[str, Any] = {"bundle_root": str(root), "dataset_dir": str(data), "output_dir": str(tmp_path)}
-    options |= TINY[name] | {"checkpoint": str(tiny_weights[name])}
+    weights = tiny_weights[name]
+    if files[-1] in ("reconstruct", "pretrain_evaluate"):
+        options |= DECODER
+        weights = tmp_path / "mae.pt"
+        torch.save({"model": MAE(4, **NETWORK, **DECODER).state_dict()}, weights)
+    options |= TINY[name] | {"checkpoint": str(weights)}
     options |= {"cache_dir": str(tmp_path / "cache"), "ckpt_dir": str(tmp_path)} | QUICK if kind == "train" else {}
     workflow = ConfigWorkflow([str(root / "configs" / f"{file}.json") for file in files], workflow_type=kind, **options)
     workflow.initialize()
@@ -94,16 +111,26 @@ def test_only_targets_name_our_code(bundle: Path) -> None:
             assert not re.search(r'"\$[^"]*\bcustom\b', line), f"{path.name}: {line.strip()}"
 
 
-@pytest.mark.parametrize(("name", "expected"), [
-    ("mae_pretrain_ct", {"learning_rate": 1.5e-4, "max_epochs": 10000, "warmup_epochs": 100, "masking_ratio": 0.125}),
-    ("unetr_btcv", {"learning_rate": 8.0625e-4, "max_epochs": 5000, "warmup_epochs": 50, "layer_decay": 0.75,
-                    "drop_path_rate": 0.1, "feature_size": 16}),
+CT = {"img_size": [96] * 3, "patch_size": 16, "spacing": [1.5, 1.5, 2.0], "intensity_range": [-175, 250]}
+MR = {"img_size": [128] * 3, "patch_size": 16, "spacing": [1.0] * 3, "normalise_crops": True}
+PRETRAINING = {"learning_rate": 1.5e-4, "masking_ratio": 0.125, "num_samples": 4, "decoder_hidden_size": 384}
+FINE_TUNING = {"layer_decay": 0.75, "drop_path_rate": 0.1, "feature_size": 16}
+
+
+@pytest.mark.parametrize(("name", "files", "expected"), [
+    ("mae_pretrain_ct", ["paper"], CT | PRETRAINING | {"max_epochs": 10000, "warmup_epochs": 100}),
+    ("unetr_btcv", ["paper"], CT | FINE_TUNING | {
+        "learning_rate": 8.0625e-4, "num_samples": 4, "max_epochs": 5000, "warmup_epochs": 50}),
+    ("unetr_brats", ["pretrain", "paper", "paper_pretrain"], MR | PRETRAINING | {
+        "max_epochs": 500, "warmup_epochs": 10, "crop": "label", "rotate_prob": 0.0}),
+    ("unetr_brats", ["paper"], MR | FINE_TUNING | {
+        "learning_rate": 4.03125e-4, "num_samples": 1, "max_epochs": 300, "warmup_epochs": 10, "published_et": True}),
 ])  # fmt: skip
-def test_paper_config_has_the_published_recipe(name: str, expected: dict[str, float]) -> None:
+def test_paper_config_has_the_published_recipe(name: str, files: list[str], expected: dict[str, Any]) -> None:
     root = ROOT / "bundles" / name / "configs"
-    workflow = ConfigWorkflow([str(root / "train.json"), str(root / "paper.json")], workflow_type="train")
+    configs = [str(root / f"{file}.json") for file in ["train", *files]]
+    workflow = ConfigWorkflow(configs, workflow_type="train")
     workflow.initialize()
-    common = {"batch_size": 6, "num_samples": 4, "weight_decay": 0.05, "hidden_size": 768, "num_layers": 12}
-    common |= {"num_heads": 12, "img_size": [96] * 3, "patch_size": 16, "spacing": [1.5, 1.5, 2.0]}
-    for key, value in (expected | common | {"intensity_range": [-175, 250]}).items():
+    common = {"batch_size": 6, "weight_decay": 0.05, "hidden_size": 768, "num_layers": 12, "num_heads": 12}
+    for key, value in (expected | common).items():
         assert workflow.parser.get_parsed_content(key) == pytest.approx(value), key

@@ -10,12 +10,13 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 
+from custom.files import case_name
 from scripts.pack import pack
 
 from .conftest import ROOT, TINY
 
-BUNDLES = ["mae_pretrain_ct", "unetr_btcv"]
-POSTFIX = {"mae_pretrain_ct": "reconstruction", "unetr_btcv": "seg"}
+BUNDLES = ["mae_pretrain_ct", "unetr_btcv", "unetr_brats"]
+POSTFIX = {"mae_pretrain_ct": "reconstruction", "unetr_btcv": "seg", "unetr_brats": "pred"}
 
 
 def monai(*words: str, cwd: Path | str) -> subprocess.CompletedProcess:
@@ -33,7 +34,7 @@ def options(name: str, image: Path, weights: Path, output: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both archives, unzipped elsewhere."""
+    """All archives, unzipped elsewhere."""
     folder = tmp_path_factory.mktemp("release")
     for archive in pack(BUNDLES, str(folder / "dist")):
         with zipfile.ZipFile(archive) as file:
@@ -45,9 +46,9 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", BUNDLES)
 @pytest.mark.parametrize("place", ["root", "bundle", "/", "packed"])
 def test_inference_runs_from_any_directory(
-    name: str, place: str, packed: Path, tiny_weights: dict[str, Path], btcv: Path, tmp_path: Path
+    name: str, place: str, packed: Path, tiny_weights: dict[str, Path], images: dict[str, Path], tmp_path: Path
 ) -> None:
-    image = btcv / "imagesTr" / "img0001.nii.gz"
+    image = images[name]
     words = options(name, image, tiny_weights[name], tmp_path / "out")
     bundle = ROOT / "bundles" / name
     config, root, cwd = {
@@ -58,7 +59,8 @@ def test_inference_runs_from_any_directory(
     }[place]
     done = monai("run", "--config_file", config, *root, *words, cwd=cwd)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert nib.load(tmp_path / "out" / f"img0001_{POSTFIX[name]}.nii.gz").shape == nib.load(image).shape
+    output = tmp_path / "out" / f"{case_name(image)}_{POSTFIX[name]}.nii.gz"
+    assert nib.load(output).shape == nib.load(image).shape[:3]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from custom.data.phantoms.ct import write_btcv
+from custom.data.phantoms.mr import write_msd
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = "--spacing [8,8,8] --img_size [32,32,32] --patch_size 8 --hidden_size 24 --num_layers 3 --num_heads 2"
@@ -43,3 +44,15 @@ def test_pretraining_finetuning_and_evaluation_run_in_two_processes(tmp_path: Pa
     torchrun("unetr_btcv", ["train", "evaluate", "multi_gpu_evaluate"], check, tmp_path)
     rows = (tmp_path / "out" / "per_case.csv").read_text().splitlines()
     assert len(rows) == 1 + 6 * 13  # every test case once
+
+
+@pytest.mark.slow
+def test_the_brain_tumour_bundle_pretrains_and_finetunes_in_two_processes(tmp_path: Path) -> None:
+    write_msd(tmp_path / "data", 10, shape=(24, 28, 24), spacing=(7.0, 7.0, 7.0), workers=1)
+    epoch = f"--max_epochs 1 --warmup_epochs 0 --num_workers 0 --batch_size 1 --ckpt_dir {tmp_path}/brats"
+    torchrun("unetr_brats", ["train", "pretrain", "multi_gpu_train"], f"{DECODER} {epoch}", tmp_path)
+    start = f"--feature_size 4 {epoch} --val_interval 1 --pretrained_weights {tmp_path}/brats/pretrained.pt"
+    torchrun("unetr_brats", ["train", "multi_gpu_train"], start, tmp_path)
+    check = f"--feature_size 4 --num_workers 0 --checkpoint {tmp_path}/brats/model.pt"
+    torchrun("unetr_brats", ["train", "evaluate", "multi_gpu_evaluate"], check, tmp_path)
+    assert len((tmp_path / "out" / "per_case.csv").read_text().splitlines()) == 1 + 2 * 3

@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 from custom.errors import InputError
 from custom.files import case_name
 from custom.metrics import SegmentationReport
-from custom.scores import bootstrap_interval, dice_per_class, hd95_per_class
+from custom.scores import BRATS_DICE, BRATS_HD95, bootstrap_interval, dice_per_class, hd95_per_class
 
 ORGANS = ["spleen", "liver", "aorta"]
 SPACING = (0.8, 1.5, 3.0)
@@ -191,3 +191,20 @@ def test_two_ranks_write_one_report_of_all_cases(tmp_path) -> None:
         assert float((tmp_path / f"mean{rank}").read_text()) == pytest.approx(expected)
     assert rows(tmp_path / "rank0" / "per_case.csv") == rows(tmp_path / "single" / "per_case.csv")
     assert not (tmp_path / "rank1").exists()
+
+
+def test_overlapping_regions_are_scored_channel_by_channel() -> None:
+    pred, label = torch.zeros(2, 2, 4, 4, 4, dtype=torch.uint8)
+    label[:, :2] = 1  # both regions cover the same voxels
+    pred[0, :2], pred[1, :1] = 1, 1
+    assert dice_per_class(pred, label, 3).tolist() == pytest.approx([1.0, 2 / 3])
+    assert hd95_per_class(pred, label, 3, (2.0, 1.0, 1.0)).tolist() == pytest.approx([0.0, 2.0])
+
+
+def test_empty_regions_score_as_brats_does() -> None:
+    some, none = torch.ones(1, 4, 4, 4, dtype=torch.uint8), torch.zeros(1, 4, 4, 4, dtype=torch.uint8)
+    pairs = {"agree": (none, none), "false alarm": (some, none), "missed": (none, some)}
+    dice = {name: dice_per_class(*pair, 2, BRATS_DICE)[0] for name, pair in pairs.items()}
+    hd95 = {name: hd95_per_class(*pair, 2, empty=BRATS_HD95)[0] for name, pair in pairs.items()}
+    assert dice == {"agree": 1.0, "false alarm": 0.0, "missed": 0.0}
+    assert hd95 == {"agree": 0.0, "false alarm": 373.13, "missed": 373.13}

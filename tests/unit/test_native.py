@@ -17,7 +17,8 @@ from scipy.ndimage import center_of_mass, gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from custom.errors import InputError
-from custom.transforms.native import NativeImaged, NativeLabelsd, image_to_native, labels_to_native
+from custom.resampling import image_to_native, labels_to_native
+from custom.transforms.native import NativeImaged, NativeLabelsd
 
 GRID = (20, 17, 23)
 FLIPS = list(product((1, -1), repeat=3))
@@ -94,8 +95,8 @@ def test_the_result_does_not_depend_on_the_slab_or_chunk_size(monkeypatch) -> No
     to_grid, shape = axis_aligned((1, 0, 2), (1, 1, -1), (2.0, 1.9, 1.3))
     whole = labels_to_native(smooth_logits(), to_grid, shape)
     image = image_to_native(smooth_logits(), to_grid, shape)
-    monkeypatch.setattr("custom.transforms.native.SLAB_VOXELS", 5000)
-    monkeypatch.setattr("custom.transforms.native.CHUNK_VOXELS", 101)
+    monkeypatch.setattr("custom.resampling.SLAB_VOXELS", 5000)
+    monkeypatch.setattr("custom.resampling.CHUNK_VOXELS", 101)
     assert torch.equal(labels_to_native(smooth_logits(), to_grid, shape), whole)
     assert torch.equal(image_to_native(smooth_logits(), to_grid, shape), image)
 

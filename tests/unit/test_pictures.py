@@ -58,10 +58,10 @@ def organ_box(axis: Axes) -> np.ndarray:
 def test_right_is_left_anterior_and_superior_are_up_whatever_the_orientation_of_the_file(
     affine, figure, tmp_path
 ) -> None:
-    SaveOverlayd("pred", NAMES, tmp_path)(case(affine, (1, 1, 1)))
+    SaveOverlayd("pred", dict(enumerate(NAMES, 1)), tmp_path)(case(affine, (1, 1, 1)))
     for axis in figure().axes:
         np.testing.assert_allclose(organ_box(axis), (0, 0, 0.3, 0.3), atol=0.01)
-    SaveOverlayd("pred", NAMES, tmp_path)(case(affine, (-1, 1, -1)))
+    SaveOverlayd("pred", dict(enumerate(NAMES, 1)), tmp_path)(case(affine, (-1, 1, -1)))
     axial, coronal, sagittal = map(organ_box, figure().axes)
     np.testing.assert_allclose(axial, (0.7, 0, 1, 0.3), atol=0.01)
     np.testing.assert_allclose(coronal, (0.7, 0.7, 1, 1), atol=0.01)
@@ -71,7 +71,7 @@ def test_right_is_left_anterior_and_superior_are_up_whatever_the_orientation_of_
 def test_a_millimetre_is_equally_long_in_every_panel_and_direction(figure, tmp_path) -> None:
     labels = np.ones((10, 30, 8), dtype=np.uint8)
     spacing = (3.0, 0.8, 5.0)
-    pictures.draw_overlay(labels * 1.0, labels, spacing, NAMES, tmp_path / "a.png")
+    pictures.draw_overlay(labels * 1.0, labels, spacing, dict(enumerate(NAMES, 1)), tmp_path / "a.png")
     extents = np.multiply(labels.shape, spacing)
     inches = figure().get_size_inches()
     for axis, sides in zip(figure().axes, ((0, 1), (0, 2), (1, 2)), strict=True):
@@ -86,30 +86,30 @@ def test_the_slices_pass_through_the_most_labelled_voxels(figure, tmp_path) -> N
     labels = np.zeros((12, 12, 12), dtype=np.uint8)
     labels[1:4, 2:6, 9] = 1
     labels[2, 5, 3:10] = 3
-    pictures.draw_overlay(np.zeros(labels.shape), labels, (1, 1, 1), NAMES, tmp_path / "a.png")
+    pictures.draw_overlay(np.zeros(labels.shape), labels, (1, 1, 1), dict(enumerate(NAMES, 1)), tmp_path / "a.png")
     shown = [int((axis.images[1].get_array()[..., 3] > 0).sum()) for axis in figure().axes]
     assert shown == [np.count_nonzero(labels[:, :, 9]), np.count_nonzero(labels[:, 5]), np.count_nonzero(labels[2])]
 
 
 def test_the_legend_names_the_organs_present_and_no_others(figure, tmp_path) -> None:
     labels = np.zeros((8, 8, 8), dtype=np.uint8)
-    pictures.draw_overlay(labels * 1.0, labels, (1, 1, 1), NAMES, tmp_path / "empty.png")
+    pictures.draw_overlay(labels * 1.0, labels, (1, 1, 1), dict(enumerate(NAMES, 1)), tmp_path / "empty.png")
     assert not figure().legends
     labels[0, 0, 0], labels[4:, 4:, 4:] = 3, 1
-    pictures.draw_overlay(labels * 1.0, labels, (1, 1, 1), NAMES, tmp_path / "a.png")
+    pictures.draw_overlay(labels * 1.0, labels, (1, 1, 1), dict(enumerate(NAMES, 1)), tmp_path / "a.png")
     assert [text.get_text() for text in figure().legends[0].get_texts()] == ["spleen", "aorta"]
 
 
 def test_an_image_on_another_grid_is_shown_under_the_labels(figure, tmp_path) -> None:
     data = case(LPI, (1, 1, 1))
-    SaveOverlayd("pred", NAMES, tmp_path)(data)
+    SaveOverlayd("pred", dict(enumerate(NAMES, 1)), tmp_path)(data)
     same_grid = [axis.images[0].get_array().copy() for axis in figure().axes]
     other = case(PIR, (1, 1, 1))["image"]
     # both volumes are centred on the same point of the patient
     for volume in (data["pred"], other):
         centre = volume.affine[:3, :3] @ ((torch.tensor(volume.shape[1:]) - 1) / 2).double()
         volume.affine[:3, 3] = -centre
-    SaveOverlayd("pred", NAMES, tmp_path)({"image": other, "pred": data["pred"]})
+    SaveOverlayd("pred", dict(enumerate(NAMES, 1)), tmp_path)({"image": other, "pred": data["pred"]})
     for axis, expected in zip(figure().axes, same_grid, strict=True):
         np.testing.assert_allclose(axis.images[0].get_array(), expected, atol=1e-3)
 
@@ -135,7 +135,10 @@ def test_the_transforms_write_one_picture_a_case_and_change_nothing(tmp_path) ->
     data["visible"] = torch.ones_like(data["pred"])
     data["reconstruction"] = data["image"].to(torch.bfloat16)
     before = {key: value.clone() for key, value in data.items()}
-    chain = (SaveOverlayd("pred", NAMES, tmp_path / "out"), SaveReconstructiond("reconstruction", tmp_path / "out"))
+    chain = (
+        SaveOverlayd("pred", dict(enumerate(NAMES, 1)), tmp_path / "out"),
+        SaveReconstructiond("reconstruction", tmp_path / "out"),
+    )
     for transform in chain:
         assert transform(data) is data
     assert all(torch.equal(data[key], before[key]) for key in before)
@@ -146,4 +149,6 @@ def test_the_transforms_write_one_picture_a_case_and_change_nothing(tmp_path) ->
 
 def test_a_picture_without_orientation_is_refused(tmp_path) -> None:
     with pytest.raises(InputError, match="orientation"):
-        SaveOverlayd("pred", NAMES, tmp_path)({"image": torch.zeros(1, 4, 4, 4), "pred": torch.zeros(1, 4, 4, 4)})
+        SaveOverlayd("pred", dict(enumerate(NAMES, 1)), tmp_path)(
+            {"image": torch.zeros(1, 4, 4, 4), "pred": torch.zeros(1, 4, 4, 4)}
+        )

@@ -1,0 +1,77 @@
+"""Numbered tumour labels and the regions TC, WT, ET."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from custom.errors import InputError
+from custom.transforms import NativeTumourLabelsd, TumourRegionsd
+from custom.transforms.tumour import CONVENTIONS, label_of, regions_of
+
+TISSUES = ("background", "oedema", "core", "enhancing")
+
+
+def numbered(name: str) -> torch.Tensor:
+    """One voxel a tissue, (1, 4, 1, 1)."""
+    convention = CONVENTIONS[name]
+    return torch.tensor([0, convention.oedema, convention.core, convention.enhancing[0]]).reshape(1, 4, 1, 1)
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_every_convention_gives_the_same_regions(name: str) -> None:
+    regions = regions_of(numbered(name), CONVENTIONS[name])[:, :, 0, 0].tolist()
+    assert regions == [[0, 0, 1, 1], [0, 1, 1, 1], [0, 0, 0, 1]]  # TC, WT, ET of background, oedema, core, enhancing
+
+
+@pytest.mark.parametrize("published", [False, True])
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_regions_become_the_numbers_they_came_from(name: str, published: bool) -> None:
+    regions = regions_of(numbered(name), CONVENTIONS[name], published)
+    assert torch.equal(label_of(list(regions.bool()), CONVENTIONS[name], published), numbered(name)[0].to(torch.uint8))
+
+
+def test_the_published_et_is_the_core_of_msd() -> None:
+    assert regions_of(numbered("msd"), CONVENTIONS["msd"], published_et=True)[2].flatten().tolist() == [0, 0, 1, 0]
+
+
+def test_relabelled_cases_of_2021_are_read_and_4_is_written() -> None:
+    relabelled = torch.tensor([0, 1, 2, 3]).reshape(1, 4, 1, 1)
+    regions = regions_of(relabelled, CONVENTIONS["brats2021"])
+    assert label_of(list(regions.bool()), CONVENTIONS["brats2021"]).flatten().tolist() == [0, 1, 2, 4]
+
+
+def case(label: torch.Tensor, **options: str) -> dict:
+    image = MetaTensor(torch.zeros(4, 4, 1, 1), meta={"filename_or_obj": "case.nii.gz"})
+    return {"image": image, "label": label, **options}
+
+
+def test_the_datalist_names_the_convention_unless_the_config_does() -> None:
+    label = numbered("brats2021")
+    expected = regions_of(label, CONVENTIONS["brats2021"])
+    assert torch.equal(TumourRegionsd("label")(case(label, convention="brats2021"))["label"], expected)
+    assert torch.equal(TumourRegionsd("label", "brats2021")(case(label, convention="msd"))["label"], expected)
+
+
+@pytest.mark.parametrize(("label", "convention", "words"), [
+    (numbered("brats2021"), "auto", r"case.nii.gz has the numbers \[4\].*set label_convention"),
+    (numbered("brats2021"), "brats2023", r"numbers \[4\]"),
+    (numbered("msd"), "brats", "'brats' is unknown; use 'auto' or one of msd"),
+])  # fmt: skip
+def test_numbers_of_another_convention_are_refused(label: torch.Tensor, convention: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        TumourRegionsd("label", convention)(case(label))
+
+
+def test_logits_become_numbers_on_the_grid_of_the_file() -> None:
+    meta = {"filename_or_obj": "case.nii.gz", "original_affine": np.eye(4), "spatial_shape": np.array([4, 4, 4])}
+    image = MetaTensor(torch.zeros(4, 2, 2, 2), affine=np.diag([2.0, 2, 2, 1]), meta=meta)
+    logits = torch.full((3, 2, 2, 2), -1.0)
+    logits[1] = 1.0  # whole tumour everywhere
+    logits[0, 1] = logits[2, 1] = 9.0  # and enhancing tumour in the second half
+    data = {"image": image, "pred": logits, "convention": "brats2021"}
+    label = NativeTumourLabelsd("pred")(data)["pred"]
+    assert label.shape == (1, 4, 4, 4) and label.dtype == torch.uint8
+    assert label[0, :, 0, 0].tolist() == [2, 4, 4, 4]  # 0, .5, 1 and beyond: the logits cross 0 at .1
