@@ -19,6 +19,6 @@ class CropToForegroundd(CropForegroundd):
         if not bool(self.cropper.select_fn(data[self.source_key]).any()):
             raise InputError(
                 f"{case_path(data, self.source_key)} has no foreground, no voxel is above 0 where it is cropped; "
-                "check that it is in the units the config expects (CT in HU, within intensity_range)"
+                "check its units (CT in HU), or set intensity_range"
             )
         return super().__call__(data, lazy)
