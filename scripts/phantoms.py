@@ -1,22 +1,30 @@
-"""Write synthetic patients to disk: python -m scripts.phantoms ct --cases 30 --out DIR."""
+"""Write synthetic patients to disk: python -m scripts.phantoms ct --cases 30 --out DIR; mr writes brain MR."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import fire
 
-from custom.data.phantoms.ct import SHAPE, SPACING, write_btcv
-from custom.errors import explain_errors
+from custom.data.phantoms import ct as abdomen
+from custom.data.phantoms import mr as brain
+from custom.errors import InputError, explain_errors
+
+MR_LAYOUTS = {
+    "msd": brain.write_msd,
+    "brats2021": partial(brain.write_brats, year=2021),
+    "brats2023": partial(brain.write_brats, year=2023),
+}
 
 
 def ct(
     out: str,
     cases: int = 30,
     seed: int = 0,
-    shape: Sequence[int] = SHAPE,
-    spacing: Sequence[float] = SPACING,
+    shape: Sequence[int] = abdomen.SHAPE,
+    spacing: Sequence[float] = abdomen.SPACING,
     workers: int = 2,
 ) -> None:
     """Abdominal CT with 13 organs in BTCV's layout and numbering.
@@ -29,9 +37,34 @@ def ct(
         spacing: voxel size in mm.
         workers: processes.
     """
-    write_btcv(Path(out), cases, seed=seed, shape=shape, spacing=spacing, workers=workers)
+    abdomen.write_btcv(Path(out), cases, seed=seed, shape=shape, spacing=spacing, workers=workers)
+
+
+def mr(
+    out: str,
+    cases: int = 30,
+    seed: int = 0,
+    shape: Sequence[int] = brain.SHAPE,
+    spacing: Sequence[float] = brain.SPACING,
+    workers: int = 2,
+    layout: str = "msd",
+) -> None:
+    """Brain MR in four contrasts with a glioma.
+
+    Args:
+        out: folder to write the cases into.
+        cases: number of patients.
+        seed: population.
+        shape: voxels along each axis.
+        spacing: voxel size in mm.
+        workers: processes.
+        layout: msd (Task01: one file with four channels), brats2021 or brats2023 (a folder for each case).
+    """
+    if layout not in MR_LAYOUTS:
+        raise InputError(f"layout is {layout}; choose one of {', '.join(MR_LAYOUTS)}.")
+    MR_LAYOUTS[layout](Path(out), cases, seed=seed, shape=shape, spacing=spacing, workers=workers)
 
 
 if __name__ == "__main__":
     explain_errors()
-    fire.Fire({"ct": ct})
+    fire.Fire({"ct": ct, "mr": mr})

@@ -6,23 +6,19 @@ shows the same patient. Nothing in here is clinical data, and nothing measured o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
-from tqdm import tqdm
 
-from ...errors import InputError
 from .ct_body import AIR_HU, Scene, paint_body
 from .ct_bowel import paint_bowel
 from .ct_organs import ORGANS, Anchors, paint_organs
 from .ct_vessels import paint_vessels
+from .files import case_header, check_request, is_same, save_nifti, write_all
 from .subject import Subject
 
 __all__ = ["ORGANS", "btcv_numbers", "generate_ct", "write_btcv"]
@@ -101,61 +97,17 @@ def write_btcv(
     check_request(output_dir, cases, shape, spacing, workers)
     for folder in ("imagesTr", "labelsTr"):
         (output_dir / folder).mkdir(parents=True, exist_ok=True)
-    write = partial(write_case, output_dir, seed, tuple(shape), tuple(spacing))
-    numbers = btcv_numbers(cases)
-    if workers <= 1:
-        list(tqdm(map(write, numbers), total=cases, desc="phantoms", unit="case"))
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        list(tqdm(pool.map(write, numbers), total=cases, desc="phantoms", unit="case"))
-
-
-def check_request(output_dir: Path, cases: int, shape: Sequence[int], spacing: Sequence[float], workers: int) -> None:
-    """Refuse what cannot be written, in one sentence."""
-    if cases < 1 or workers < 1:
-        raise InputError(f"cases is {cases} and workers is {workers}; both must be at least 1.")
-    if len(shape) != 3 or min(shape) < 16:
-        raise InputError(f"shape is {tuple(shape)}; give three numbers of voxels, each at least 16.")
-    if len(spacing) != 3 or min(spacing) <= 0:
-        raise InputError(f"spacing is {tuple(spacing)}; give three positive numbers in mm.")
-    if output_dir.exists() and not output_dir.is_dir():
-        raise InputError(f"{output_dir} is a file; give a folder to write the cases into.")
+    write_all(partial(write_case, output_dir, seed, tuple(shape), tuple(spacing)), btcv_numbers(cases), workers)
 
 
 def write_case(output_dir: Path, seed: int, shape: Sequence[int], spacing: Sequence[float], number: int) -> None:
-    """Write one case unless the image's header says that it was made with the same parameters."""
+    """Write one case unless the headers say that it was made with the same parameters."""
     image_path = output_dir / "imagesTr" / f"img{number:04d}.nii.gz"
     label_path = output_dir / "labelsTr" / f"label{number:04d}.nii.gz"
     # The index is the case number: asking for more cases later leaves the earlier ones as they are.
-    header = nib.Nifti1Header()
-    header.set_data_shape(shape)
-    header.set_zooms(spacing)
-    header["descrip"] = f"ct phantom v{VERSION} seed {seed} index {number}"
-    if label_path.is_file() and is_same(image_path, header):
+    header = case_header(shape, spacing, f"ct phantom v{VERSION} seed {seed} index {number}")
+    if is_same(label_path, header) and is_same(image_path, header):
         return
     image, label = generate_ct(seed, number, shape, spacing)
     save_nifti(label, header, label_path)
-    save_nifti(image, header, image_path)  # last, since its presence says that the case is complete
-
-
-def is_same(path: Path, header: nib.Nifti1Header) -> bool:
-    """Whether an image exists with this description, shape and spacing."""
-    try:
-        found = nib.load(path).header
-    except (OSError, EOFError, nib.filebasedimages.ImageFileError):
-        return False
-    same_grid = found.get_data_shape() == header.get_data_shape() and found.get_zooms() == header.get_zooms()
-    return same_grid and found["descrip"].item() == header["descrip"].item()
-
-
-def save_nifti(array: NDArray, header: nib.Nifti1Header, path: Path) -> None:
-    """Write beside `path` and rename, so that a file is complete or absent; the centre of the grid is the origin."""
-    spacing, shape = np.asarray(header.get_zooms(), float), np.asarray(array.shape)
-    affine = np.diag([*spacing, 1.0])
-    affine[:3, 3] = -spacing * (shape - 1) / 2
-    header = header.copy()
-    header.set_data_dtype(array.dtype)
-    header.set_xyzt_units("mm")
-    partial_path = path.with_name(f".{os.getpid()}.{path.name}")
-    nib.save(nib.Nifti1Image(array, affine, header), partial_path)
-    partial_path.replace(path)
+    save_nifti(image, header, image_path)

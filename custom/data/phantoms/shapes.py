@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
+from scipy.ndimage import map_coordinates
 from scipy.sparse import csr_array
 
 Axes = tuple[NDArray, NDArray, NDArray]
 Box = tuple[slice, slice, slice]
 
-EXTENT_MM = 260.0  # random lattices cover -EXTENT_MM..EXTENT_MM along every axis
+EXTENT_MM = 260.0  # random lattices cover -EXTENT_MM..EXTENT_MM along every axis, unless told otherwise
 STRETCH = 1.45  # a warped shape is at most this much longer than its design
 
 
@@ -25,10 +26,10 @@ def mm(right: float, front: float, up: float) -> NDArray[np.float64]:
     return np.array((right, front, up), float)
 
 
-def spline_weights(coordinates: ArrayLike, scale: float) -> NDArray[np.float32]:
+def spline_weights(coordinates: ArrayLike, scale: float, extent: float = EXTENT_MM) -> NDArray[np.float32]:
     """Cubic B-spline weights (n, knots) at n coordinates in mm, for knots `scale` mm apart; four a row are not zero."""
-    knots = np.arange(int(2 * EXTENT_MM / scale) + 4) - 1.5
-    distance = np.abs((np.asarray(coordinates, float)[:, None] + EXTENT_MM) / scale - knots)
+    knots = np.arange(int(2 * extent / scale) + 4) - 1.5
+    distance = np.abs((np.asarray(coordinates, float)[:, None] + extent) / scale - knots)
     near = 2 / 3 - distance**2 + distance**3 / 2
     far = np.clip(2 - distance, 0, None) ** 3 / 6
     return np.where(distance < 1, near, far).astype(np.float32)
@@ -37,9 +38,9 @@ def spline_weights(coordinates: ArrayLike, scale: float) -> NDArray[np.float32]:
 class SmoothField:
     """A smooth Gaussian field of zero mean and about unit variance with features of about `scale` mm."""
 
-    def __init__(self, rng: np.random.Generator, scale: float) -> None:
-        self.scale = scale
-        count = int(2 * EXTENT_MM / scale) + 4
+    def __init__(self, rng: np.random.Generator, scale: float, extent: float = EXTENT_MM) -> None:
+        self.scale, self.extent = scale, extent
+        count = int(2 * extent / scale) + 4
         # A cubic B-spline keeps .479 of the variance of its knots along each axis.
         self.knots = (rng.standard_normal((count,) * 3) / 0.479**1.5).astype(np.float32)
 
@@ -48,15 +49,20 @@ class SmoothField:
         values = self.knots
         for axis in axes:
             # Sparse: a sixteenth of the work, and unlike BLAS no threads that compete with other worker processes.
-            product = csr_array(spline_weights(axis, self.scale)) @ values.reshape(len(values), -1)
+            product = csr_array(spline_weights(axis, self.scale, self.extent)) @ values.reshape(len(values), -1)
             values = np.moveaxis(product.reshape(-1, *values.shape[1:]), 0, -1)
         return np.ascontiguousarray(values)
 
     def at(self, points: NDArray) -> NDArray[np.float32]:
         """Values (n,) at scattered points (n, 3) in mm."""
-        weights = [spline_weights(points[:, axis], self.scale) for axis in range(3)]
+        weights = [spline_weights(points[:, axis], self.scale, self.extent) for axis in range(3)]
         planes = np.einsum("ni,ijk->njk", weights[0], self.knots)
         return np.einsum("njk,nj,nk->n", planes, weights[1], weights[2])
+
+    def sample(self, points: NDArray) -> NDArray[np.float32]:
+        """Values (...) at many scattered points (3, ...) in mm; faster than `at` for more than about 100."""
+        index = (points + self.extent) / self.scale + 1.5
+        return map_coordinates(self.knots, index, order=3, mode="nearest", prefilter=False)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
-from .shapes import Grid, SmoothField, mm
+from .shapes import EXTENT_MM, Grid, SmoothField, mm
 
 JITTER_MM = (9.0, 9.0, 10.0)  # own displacement of an organ beside what the latents do
 WARP_MM = 7.5
@@ -62,16 +62,33 @@ class Latents:
         return float(norm.cdf(self.timing))
 
 
-class Subject:
-    """Patient `index` of the population `seed`."""
+class Streams:
+    """The named random streams of patient `index` of the population `seed`."""
+
+    extent_mm = EXTENT_MM  # how far random fields reach from the origin
 
     def __init__(self, seed: int, index: int) -> None:
         self.key = (seed, index)
-        self.latents = Latents.draw(self.rng("latents"))
 
     def rng(self, name: str) -> np.random.Generator:
         """The random stream of one structure."""
         return np.random.default_rng([*self.key, zlib.crc32(name.encode())])
+
+    def angles(self, name: str, spread: float = 0.2) -> NDArray:
+        """Rotation jitter (3,) in rad."""
+        return spread * np.clip(self.rng(name + " angles").standard_normal(3), -2, 2)
+
+    def noise(self, name: str, scale: float) -> SmoothField:
+        """A smooth random field of its own, with features of about `scale` mm."""
+        return SmoothField(self.rng(name + " noise"), scale, self.extent_mm)
+
+
+class Subject(Streams):
+    """An abdomen: patient `index` of the population `seed`."""
+
+    def __init__(self, seed: int, index: int) -> None:
+        super().__init__(seed, index)
+        self.latents = Latents.draw(self.rng("latents"))
 
     def hu(self, name: str) -> float:
         """Mean HU of a tissue in this patient and phase."""
@@ -95,14 +112,6 @@ class Subject:
         rng = self.rng(name + " scale")
         common = 0.035 * self.latents.organs + 0.7 * spread * float(np.clip(rng.standard_normal(), -2, 2))
         return np.exp(common + 0.5 * spread * np.clip(rng.standard_normal(3), -2, 2))
-
-    def angles(self, name: str, spread: float = 0.2) -> NDArray:
-        """Rotation jitter (3,) in rad."""
-        return spread * np.clip(self.rng(name + " angles").standard_normal(3), -2, 2)
-
-    def noise(self, name: str, scale: float) -> SmoothField:
-        """A smooth random field of its own, with features of about `scale` mm."""
-        return SmoothField(self.rng(name + " noise"), scale)
 
     def grid(self, shape: tuple[int, ...], spacing: tuple[float, ...]) -> Grid:
         """The scan's voxels in this patient's anatomy: size, position on the table, and a smooth warp."""
