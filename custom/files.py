@@ -18,7 +18,12 @@ def case_name(path: str | Path) -> str:
 
 def source_of(image: str | Path | Sequence[str | Path]) -> str:
     """The path that stands for a case: its file, or the folder where each contrast is a file of its own."""
-    return str(image) if isinstance(image, str | Path) else str(Path(image[0]).parent)
+    return str(image) if isinstance(image, str | Path) else str(Path(image[0]).resolve().parent)
+
+
+def output_name(meta: Mapping[str, Any], saver: Any) -> dict[str, Any]:
+    """Name of a case for the outputs of MONAI's SaveImage, which takes what follows the last dot for an extension."""
+    return {"subject": f"{case_name(meta['filename_or_obj'])}.nii.gz", "idx": None}
 
 
 def case_path(item: Mapping[str, Any], image_key: str = "image") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ def datalist(
     split: str = "auto",
     validation_cases: int = 0,
     with_labels: bool = True,
+    contrasts: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """List one section of a dataset, sorted by case.
 
@@ -39,10 +41,12 @@ def datalist(
             section IS the test section, as in the reference, so a checkpoint chosen on it has seen the test cases. A
             split file with its own "validation" list keeps that list.
         with_labels: whether the items carry a "label".
+        contrasts: names of the channels; given, BraTS folders are recognised, and an order that names reveal to be
+            another is refused.
 
     Returns:
         items {"image": path, "label": path}, without "label" when `with_labels` is False; of BraTS, "image" is a list
-        of paths in the order of CONTRASTS, and "convention" says how the label is numbered.
+        of paths in the order of `contrasts`, and "convention" says how the label is numbered.
 
     Raises:
         InputError: missing or empty folder, missing file or label, unknown split, or no case left in the section.
@@ -50,13 +54,15 @@ def datalist(
     if section not in SECTIONS:
         raise InputError(f"section {section!r} is unknown; use one of {', '.join(SECTIONS)}")
     folder = existing_folder(dataset_dir)
-    cases, default_split = find_cases(folder)
+    cases, default_split = find_cases(folder, contrasts)
     split = default_split if split == "auto" else split
-    parts = hold_out_validation(divide(cases, split, folder), validation_cases, split)
+    parts = hold_out_validation(divide(cases, split, folder, contrasts), validation_cases, split)
     chosen = sorted(parts[section], key=lambda case: case.name)
     shared = {case.images for case in parts["training"]} & {case.images for case in chosen}
     if section != "training" and shared:
         logger.warning(f"split {split!r}: {len(shared)} of {len(chosen)} {section} cases are training cases too")
+    if section == "validation" and chosen == sorted(parts["test"], key=lambda case: case.name):
+        logger.warning("validation cases are the test cases; a checkpoint chosen on them has seen them")
     if not chosen:
         raise InputError(
             f"split {split!r} leaves no case in section {section!r} of the {len(cases)} cases in {folder}; "
@@ -66,22 +72,26 @@ def datalist(
 
 
 def input_images(
-    path: str | Path, skip_done_in: str | Path | None = None, postfix: str = "seg"
+    path: str | Path,
+    skip_done_in: str | Path | None = None,
+    postfix: str = "seg",
+    contrasts: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """List one NIfTI file, or those directly inside a folder, sorted by name: [{"image": path}].
 
-    A folder with one file a contrast, or folders of that kind in a folder, are cases as in `datalist`.
+    With `contrasts`, a folder with one file a contrast, and folders of that kind in a folder, are cases too.
 
     Args:
         path: the file or folder.
         skip_done_in: leave out images that have a `<case>_<postfix>.nii.gz` in this folder already.
         postfix: of the output files.
+        contrasts: names of the channels.
 
     Raises:
         InputError: `path` does not exist, is not NIfTI, or is a folder without NIfTI files or with one twice.
     """
     path = Path(path)
-    cases = inputs_in(path, postfix) if path.is_dir() else [Case(path)]
+    cases = inputs_in(path, postfix, contrasts) if path.is_dir() else [Case(path)]
     items = [checked_item(case, with_labels=False) for case in cases]
     if skip_done_in is None:
         return items
@@ -91,16 +101,17 @@ def input_images(
     return left
 
 
-def inputs_in(folder: Path, postfix: str) -> list[Case]:
+def inputs_in(folder: Path, postfix: str, contrasts: Sequence[str] | None) -> list[Case]:
     """The cases of a folder without the outputs of an earlier run."""
-    if cases := brats_cases(folder):
-        return cases
-    files = nifti_files(folder)
+    whole = brats_cases(folder, contrasts)
+    parts = {file for case in whole for file in (*case.images, case.label)}
+    files = [file for file in (folder.iterdir() if whole else nifti_files(folder)) if file not in parts]
+    files = sorted(file for file in files if file.name.endswith(NIFTI_SUFFIXES) and file.name[0] != ".")
     outputs = {f"{case_name(file)}_{postfix}" for file in files}
     cases = [Case(file) for file in files if case_name(file) not in outputs]
     if len(cases) < len(files):
         logger.info(f"{len(files) - len(cases)} files in {folder} are outputs of an earlier run and are left out")
-    return cases
+    return [*whole, *cases]
 
 
 def checked_item(case: Case, with_labels: bool) -> dict[str, Any]:

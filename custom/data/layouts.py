@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import case_name, source_of
-from .contrasts import LABEL_NAME, check_order, contrast_files, label_convention, last_part
+from .contrasts import check_order, contrast_files, label_convention, label_file
 
 SECTIONS = ("training", "validation", "test")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -64,36 +64,46 @@ def nifti_files(folder: Path) -> list[Path]:
     return names
 
 
-def find_cases(folder: Path) -> tuple[list[Case], str]:
-    """Recognise the layout of `folder` -> its cases, in the order folds count them, and its default split."""
+def find_cases(folder: Path, contrasts: Sequence[str] | None = None) -> tuple[list[Case], str]:
+    """Recognise the layout of `folder` -> its cases, in the order folds count them, and its default split.
+
+    `contrasts`: names of the channels, to look for cases with one file a channel and to check orders; None for none.
+    """
     if (folder / "dataset.json").is_file():
         file = folder / "dataset.json"
         content = json_lists(file)
-        check_order([str(name) for name in dict(content.get("modality") or {}).values()], file)
-        return named_cases(content.get("training") or [], folder, [], file), "0/5"
+        check_order(modalities(content.get("modality")), contrasts or (), file)
+        return named_cases(content.get("training") or [], folder, [], file, contrasts), "0/5"
     if (folder / "imagesTr").is_dir():
         images = nifti_files(folder / "imagesTr")
         return [Case(image, btcv_label(image, folder / "labelsTr")) for image in images], "transunet"
-    cases = brats_cases(folder)
+    cases = brats_cases(folder, contrasts)
     return (cases, "0/5") if cases else ([Case(image) for image in nifti_files(folder)], "all")
 
 
-def brats_cases(folder: Path) -> list[Case]:
-    """The cases of a folder that holds one folder a case, or is one; empty for any other."""
-    folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
-    if not any(brats_case(path) for path in folders):
+def modalities(value: Any) -> list[str]:
+    """The names of MSD's "modality", in the order of its keys where it has any."""
+    if isinstance(value, dict):
+        return [str(value[key]) for key in sorted(value, key=lambda key: (len(str(key)), str(key)))]
+    return [str(name) for name in value] if isinstance(value, list) else []
+
+
+def brats_cases(folder: Path, contrasts: Sequence[str] | None) -> list[Case]:
+    """The cases of a folder that is one, or that holds one folder a case, itself or in HGG and LGG; or none."""
+    if not contrasts:
         return []
-    return [case for path in folders if (case := brats_case(path, least=1))]  # among such cases, one file is a fault
+    below = sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_dir())
+    folders = [folder, *below]
+    if not any(brats_case(path, contrasts) for path in folders):
+        return []
+    return [case for path in folders if (case := brats_case(path, contrasts, least=1))]  # one file is a fault by now
 
 
-def brats_case(folder: Path, least: int = 2) -> Case | None:
+def brats_case(folder: Path, contrasts: Sequence[str], least: int = 2) -> Case | None:
     """The case whose contrasts, at least `least`, and label, if any, are the files of `folder`; None for any other."""
     files = sorted(path for path in folder.iterdir() if path.name.endswith(NIFTI_SUFFIXES) and path.name[0] != ".")
-    images = contrast_files(folder, files, least)
-    if images is None:
-        return None
-    labels = [file for file in files if last_part(file) == LABEL_NAME]
-    return Case(tuple(images), labels[0] if labels else None, label_convention(images))
+    images = contrast_files(folder, files, contrasts, least)
+    return Case(images, label_file(folder, files), label_convention(images)) if images else None
 
 
 def btcv_label(image: Path, folder: Path) -> Path | None:
@@ -117,14 +127,15 @@ def json_lists(file: Path) -> dict[str, Any]:
     return content
 
 
-def named_cases(items: Iterable[Any], folder: Path, known: Sequence[Case], source: Path) -> list[Case]:
+def named_cases(
+    items: Iterable[Any], folder: Path, known: Sequence[Case], source: Path, contrasts: Sequence[str] | None = None
+) -> list[Case]:
     """Turn the items of a JSON list into cases: MSD items, image paths, or names of cases in `known`."""
     lookup = {name: case for case in known for name in (case.name, case.name.removeprefix("img"), case.images[0].name)}
     cases = []
     for item in items:
         if isinstance(item, dict) and isinstance(item.get("image"), str | list):
-            label = folder / str(item["label"]) if item.get("label") else None
-            cases.append(Case(named_image(item["image"], folder, source), label))
+            cases.append(listed_case(item, folder, source, contrasts))
         elif isinstance(item, str) and Path(item).name in lookup:
             cases.append(lookup[Path(item).name])
         elif isinstance(item, str) and item.endswith(NIFTI_SUFFIXES):
@@ -134,9 +145,11 @@ def named_cases(items: Iterable[Any], folder: Path, known: Sequence[Case], sourc
     return cases
 
 
-def named_image(image: str | list[str], folder: Path, source: Path) -> Path | tuple[Path, ...]:
-    """The file, or one file a channel, that a JSON list names."""
-    if isinstance(image, str):
-        return folder / image
-    check_order(image, source)
-    return tuple(folder / name for name in image)
+def listed_case(item: dict[str, Any], folder: Path, source: Path, contrasts: Sequence[str] | None) -> Case:
+    """The case of an MSD item: an image, or a list of one file a channel, and a label."""
+    label = folder / str(item["label"]) if item.get("label") else None
+    if isinstance(item["image"], str):
+        return Case(folder / item["image"], label)
+    check_order(item["image"], contrasts or (), source)
+    images = tuple(folder / name for name in item["image"])
+    return Case(images, label, label_convention(images))

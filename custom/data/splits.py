@@ -17,7 +17,9 @@ TRANSUNET_TEST = frozenset({1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38})
 SPLIT_CHOICES = "'transunet', 'all', a fold such as '0/5', or a JSON file"
 
 
-def divide(cases: Sequence[Case], split: str, folder: Path) -> dict[str, list[Case]]:
+def divide(
+    cases: Sequence[Case], split: str, folder: Path, contrasts: Sequence[str] | None = None
+) -> dict[str, list[Case]]:
     """Split `cases` -> training and test, and validation where a split file lists one."""
     if split == "all":
         return {"training": list(cases), "test": list(cases)}
@@ -26,7 +28,7 @@ def divide(cases: Sequence[Case], split: str, folder: Path) -> dict[str, list[Ca
     if re.fullmatch(r"\d+/\d+", split):
         return divide_by(cases, fold_membership(len(cases), split, folder))
     if split.endswith(".json"):
-        return divide_by_file(cases, split, folder)
+        return divide_by_file(cases, split, folder, contrasts)
     raise InputError(f"split {split!r} of {folder} is unknown; set split to {SPLIT_CHOICES}")
 
 
@@ -50,13 +52,15 @@ def fold_membership(count: int, split: str, folder: Path) -> list[bool]:
     return [position in members for position in range(count)]
 
 
-def divide_by_file(cases: Sequence[Case], split: str, folder: Path) -> dict[str, list[Case]]:
+def divide_by_file(
+    cases: Sequence[Case], split: str, folder: Path, contrasts: Sequence[str] | None = None
+) -> dict[str, list[Case]]:
     """Sections from a JSON file; a missing test list is the validation list."""
     file = folder / split if (folder / split).is_file() else Path(split)
     if not file.is_file():
         raise InputError(f"split file {split} exists neither in {folder} nor here; set split to {SPLIT_CHOICES}")
     lists = json_lists(file)
-    parts = {section: named_cases(lists.get(section) or [], folder, cases, file) for section in SECTIONS}
+    parts = {section: named_cases(lists.get(section) or [], folder, cases, file, contrasts) for section in SECTIONS}
     parts["test"] = parts["test"] or parts["validation"]
     return {section: members for section, members in parts.items() if members or section != "validation"}
 

@@ -136,8 +136,6 @@ def stack_channels(volumes: Sequence[Any], paths: Sequence[Path]) -> Any:
     images = [volume if isinstance(volume, MetaTensor) else volume[0] for volume in volumes]
     for image, path in zip(images[1:], paths[1:], strict=True):
         check_same_grid(images[0], image, path, f"the one of {paths[0].name}")
-    for image, path in zip(images, paths, strict=True):
-        check_image(image, path)
     stacked = MetaTensor(torch.cat([image.as_tensor() for image in images]), meta=dict(images[0].meta))
     stacked.meta["filename_or_obj"] = source_of(paths)
     return stacked if isinstance(volumes[0], MetaTensor) else (stacked, stacked.meta)

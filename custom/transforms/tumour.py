@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
+from ..data.contrasts import UNKNOWN
 from ..errors import InputError
 from ..files import case_path
 from ..resampling import labels_to_native
@@ -74,8 +75,14 @@ def label_of(regions: Sequence[Tensor], convention: Convention, published_et: bo
 def convention_of(data: Mapping[Hashable, Any], name: str) -> Convention:
     """The named convention; "auto" takes the one the datalist found in the layout, MSD's where it found none."""
     name = str(data.get("convention", "msd")) if name == "auto" else name
+    choices = ", ".join(CONVENTIONS)
+    if name == UNKNOWN:
+        raise InputError(
+            f"the file names of {case_path(data)} do not say how its label is numbered; set label_convention to one of "
+            f"{choices}"
+        )
     if name not in CONVENTIONS:
-        raise InputError(f"label_convention {name!r} is unknown; use 'auto' or one of {', '.join(CONVENTIONS)}")
+        raise InputError(f"label_convention {name!r} is unknown; use 'auto' or one of {choices}")
     return CONVENTIONS[name]
 
 

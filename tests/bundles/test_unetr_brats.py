@@ -9,11 +9,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigWorkflow
 
 from custom.data.phantoms.mr import write_brats
 from custom.errors import find_input_error
 
-from .conftest import RunBundle
+from .conftest import QUICK, ROOT, TINY, RunBundle
 
 NAME = "unetr_brats"
 
@@ -121,9 +122,42 @@ def test_a_missing_contrast_and_a_swapped_order_are_named(
     (swapped / "dataset.json").write_text(json.dumps(content))
     for folder, words in (
         (cut, "BraTS2021_00002 has no file of contrast T1gd"),
-        (swapped, "reorder them to FLAIR, T1w"),
+        (swapped, "reorder the contrasts to FLAIR, T1w"),
     ):
         with pytest.raises(Exception) as caught:
             run_bundle(NAME, "train", output=tmp_path / "out", dataset_dir=str(folder))
         assert words in str(find_input_error(caught.value))
         assert not (tmp_path / "out" / "model.pt").exists()
+
+
+def test_normalisation_is_the_same_on_every_path(run_bundle: RunBundle, msd: Path, tmp_path: Path) -> None:
+    """Each path's image has mean 0 and standard deviation 1 over its tissue, with either switch."""
+    options = {"bundle_root": str(ROOT / "bundles" / NAME), "dataset_dir": str(msd), "cache_dir": str(tmp_path)}
+    options |= TINY[NAME] | QUICK | {"split": "all", "validation_cases": 0}
+
+    def images(files: list[str], *ids: str, **more: object) -> list[torch.Tensor]:
+        paths = [str(ROOT / "bundles" / NAME / "configs" / f"{file}.json") for file in files]
+        workflow = ConfigWorkflow(paths, workflow_type="train", **(options | more))
+        workflow.initialize()
+        found = [workflow.parser.get_parsed_content(name)[0] for name in ids]
+        return [torch.as_tensor((item[0] if isinstance(item, list) else item)["image"]) for item in found]
+
+    (plain,) = images(["train"], "validate#dataset")
+    whole = images(["inference"], "dataset", dataset_dir=str(msd / "imagesTr" / "BRATS_001.nii.gz"))
+    whole += images(["train"], "validate#dataset", normalise_crops=True)
+    files = ["train", "pretrain", "pretrain_evaluate"]
+    crops = images(files, "train#dataset", "validate#dataset", normalise_crops=True)
+    for image in (plain, *whole, *crops):
+        for channel in image:
+            tissue = channel[channel != 0]
+            assert abs(float(tissue.mean())) < 0.02 and float(tissue.std()) == pytest.approx(1, abs=0.02)
+    assert all(torch.allclose(plain, image, atol=1e-2) for image in whole)  # the cache is half precision
+
+
+@pytest.mark.parametrize("folder", ["pat.1", "pat.2"])
+def test_outputs_are_named_after_the_whole_name_of_a_folder(
+    run_bundle: RunBundle, brats: Path, model: Path, folder: str, tmp_path: Path
+) -> None:
+    shutil.copytree(brats / "BraTS2021_00001", tmp_path / folder)
+    run_bundle(NAME, "inference", output=tmp_path / "out", dataset_dir=str(tmp_path / folder), checkpoint=str(model))
+    assert (tmp_path / "out" / f"{folder}_pred.nii.gz").is_file()

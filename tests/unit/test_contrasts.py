@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from custom.data import datalist, input_images
-from custom.data.contrasts import CONTRASTS, NEW_NAMES, OLD_NAMES, contrast_of
+from custom.data.contrasts import CONTRASTS, NEW_NAMES, OLD_NAMES, contrast_of, label_convention
 from custom.errors import InputError
 from custom.transforms import DropContrastsd, LoadVolumed, RandDropContrastsd
 
@@ -35,25 +36,25 @@ def test_a_folder_of_contrasts_is_a_case_in_a_fixed_order(
 ) -> None:
     write_case(tmp_path / "one", names, prefix)
     write_case(tmp_path / "two", names, prefix)
-    items = datalist(tmp_path, split="all")
-    assert [contrast_of(path) for path in items[0]["image"]] == list(CONTRASTS)
+    items = datalist(tmp_path, split="all", contrasts=CONTRASTS)
+    assert [contrast_of(path, CONTRASTS) for path in items[0]["image"]] == list(CONTRASTS)
     assert items[0]["convention"] == convention and items[0]["label"].endswith("seg.nii.gz")
     image = LoadVolumed("image", in_channels=4)(items[0])["image"]
     assert image[:, 1, 0, 0].tolist() == [1, 2, 3, 4]
     assert image.meta["filename_or_obj"] == str(tmp_path / "one")
-    assert [item["image"] for item in input_images(tmp_path)] == [item["image"] for item in items]
-    assert input_images(tmp_path / "one")[0]["image"] == items[0]["image"]
+    assert [item["image"] for item in input_images(tmp_path, contrasts=CONTRASTS)] == [item["image"] for item in items]
+    assert input_images(tmp_path / "one", contrasts=CONTRASTS)[0]["image"] == items[0]["image"]
 
 
 def test_a_missing_or_doubled_contrast_is_named(tmp_path: Path) -> None:
     whole = write_case(tmp_path / "whole")
     (write_case(tmp_path / "cut") / "case_t1ce.nii.gz").unlink()
-    with pytest.raises(InputError, match="cut has no file of contrast T1gd; add one ending in t1ce or t1c or t1gd"):
-        datalist(tmp_path)
+    with pytest.raises(InputError, match="cut has no file of contrast T1gd; add one ending in T1gd or t1ce or t1c"):
+        datalist(tmp_path, contrasts=CONTRASTS)
     (tmp_path / "cut" / "case_t1ce.nii.gz").touch()
     (whole / "other_flair.nii.gz").touch()
     with pytest.raises(InputError, match=r"two files of contrast FLAIR, case_flair.nii.gz and other_flair.nii.gz"):
-        datalist(tmp_path)
+        datalist(tmp_path, contrasts=CONTRASTS)
 
 
 def test_a_case_with_a_single_contrast_among_whole_ones_is_a_fault(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_a_case_with_a_single_contrast_among_whole_ones_is_a_fault(tmp_path: Pat
         (tmp_path / "cut" / f"case_{name}.nii.gz").unlink() if name != "t1" else write_case(tmp_path / "cut")
     (tmp_path / "cut" / "case_t1.nii.gz").unlink()
     with pytest.raises(InputError, match="cut has no file of contrast T1w"):
-        datalist(tmp_path)
+        datalist(tmp_path, contrasts=CONTRASTS)
 
 
 @pytest.mark.parametrize("fault", ["shape", "affine"])
@@ -72,15 +73,15 @@ def test_contrasts_on_different_grids_are_refused(tmp_path: Path, fault: str) ->
     affine = np.diag([1, 1, 1.1 if fault == "affine" else 1, 1])
     nib.save(nib.Nifti1Image(volume, affine), folder / "case_t2.nii.gz")
     with pytest.raises(InputError, match=rf"case_t2.nii.gz has (another )?{fault}.*case_flair.nii.gz"):
-        LoadVolumed("image", in_channels=4)(datalist(tmp_path, split="all")[0])
+        LoadVolumed("image", in_channels=4)(datalist(tmp_path, split="all", contrasts=CONTRASTS)[0])
 
 
 def test_a_list_of_files_in_another_order_is_refused(tmp_path: Path) -> None:
     write_case(tmp_path / "one")
     names = [f"one/case_{name}.nii.gz" for name in ("t1", "flair", "t1ce", "t2")]
     (tmp_path / "dataset.json").write_text(f'{{"training": [{{"image": {names}}}]}}'.replace("'", '"'))
-    with pytest.raises(InputError, match="T1w, FLAIR, T1gd, T2w; reorder them to FLAIR, T1w, T1gd, T2w"):
-        datalist(tmp_path, with_labels=False, split="all")
+    with pytest.raises(InputError, match="T1w as channel 0, where FLAIR is due; reorder the contrasts to FLAIR, T1w"):
+        datalist(tmp_path, with_labels=False, split="all", contrasts=CONTRASTS)
 
 
 def test_dropped_contrasts_are_zero_and_at_least_one_stays() -> None:
@@ -97,3 +98,57 @@ def test_dropping_leaves_the_input_alone_and_can_be_switched_off() -> None:
     assert RandDropContrastsd("image", prob=0.0)({"image": image})["image"].all()
     dropped = DropContrastsd("image", CONTRASTS, ["FLAIR", "T2w"])({"image": image})["image"]
     assert dropped[:, 0, 0, 0].tolist() == [0, 1, 1, 0]
+
+
+def test_names_of_contrasts_mean_nothing_where_none_are_asked_for(tmp_path: Path) -> None:
+    """CT users may call time points T1 and T2."""
+    for name in ("P1_T1", "P1_T2", "P2_T1"):
+        (tmp_path / f"{name}.nii.gz").touch()
+    write_case(tmp_path / "MR")
+    assert len(datalist(tmp_path, with_labels=False)) == len(input_images(tmp_path)) == 3
+
+
+def test_files_of_four_contrasts_beside_folders_are_inputs_too(tmp_path: Path) -> None:
+    write_case(tmp_path / "one")
+    (tmp_path / "other.nii.gz").touch()
+    found = input_images(tmp_path, contrasts=CONTRASTS)
+    assert [type(item["image"]) for item in found] == [list, str] and "convention" not in found[1]
+
+
+def test_cases_may_lie_in_folders_of_grades(tmp_path: Path) -> None:
+    write_case(tmp_path / "HGG" / "one")
+    write_case(tmp_path / "LGG" / "two")
+    assert len(datalist(tmp_path, split="all", contrasts=CONTRASTS)) == 2
+
+
+def test_two_labels_in_a_case_are_refused(tmp_path: Path) -> None:
+    (write_case(tmp_path / "one") / "other_seg.nii.gz").touch()
+    with pytest.raises(InputError, match=r"one has two labels, case_seg\.nii\.gz and other_seg\.nii\.gz"):
+        datalist(tmp_path, contrasts=CONTRASTS)
+
+
+@pytest.mark.parametrize(("names", "convention"), [
+    (OLD_NAMES, "brats2021"), (NEW_NAMES, "brats2023"), (("flair", "t1", "t1c", "t2"), "unknown"),
+    (("flair", "t1w", "t1gd", "t2w"), "unknown"),
+])  # fmt: skip
+def test_mixed_names_do_not_say_how_labels_are_numbered(names: tuple[str, ...], convention: str) -> None:
+    assert label_convention([Path(f"case_{name}.nii.gz") for name in names]) == convention
+
+
+@pytest.mark.parametrize("modality", [
+    {"0": "T1w", "1": "FLAIR", "2": "t1gd", "3": "T2w"}, {"1": "FLAIR", "0": "T1w", "2": "t1gd", "3": "T2w"},
+    ["T1w", "FLAIR", "T1 post", "T2w"],
+])  # fmt: skip
+def test_a_modality_in_another_order_is_refused(tmp_path: Path, modality: object) -> None:
+    (tmp_path / "dataset.json").write_text(json.dumps({"modality": modality, "training": ["a.nii.gz"]}))
+    with pytest.raises(InputError, match="T1w as channel 0, where FLAIR is due"):
+        datalist(tmp_path, contrasts=CONTRASTS)
+
+
+@pytest.mark.parametrize("modality", [
+    "MRI", ["CT"], {"3": "T2w", "0": "FLAIR", "1": "T1w", "2": "t1gd"}, {"0": "FLAIR", "1": "T1 pre"},
+])  # fmt: skip
+def test_a_modality_in_order_or_unknown_is_no_obstacle(tmp_path: Path, modality: object) -> None:
+    (tmp_path / "a.nii.gz").touch()
+    (tmp_path / "dataset.json").write_text(json.dumps({"modality": modality, "training": ["a.nii.gz"]}))
+    assert len(datalist(tmp_path, split="all", with_labels=False, contrasts=CONTRASTS)) == 1

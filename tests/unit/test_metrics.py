@@ -208,3 +208,13 @@ def test_empty_regions_score_as_brats_does() -> None:
     hd95 = {name: hd95_per_class(*pair, 2, empty=BRATS_HD95)[0] for name, pair in pairs.items()}
     assert dice == {"agree": 1.0, "false alarm": 0.0, "missed": 0.0}
     assert hd95 == {"agree": 0.0, "false alarm": 373.13, "missed": 373.13}
+
+
+def test_the_report_scores_empty_regions_natively_and_leaves_them_out_as_published(tmp_path: Path) -> None:
+    none, some = torch.zeros(4, 4, 4, dtype=torch.uint8), torch.ones(4, 4, 4, dtype=torch.uint8)
+    report = SegmentationReport(tmp_path, ["tumour"], empty_is_scored=True)
+    evaluate([item("a.nii", none, none), item("b.nii", some, none)], report)
+    table = {row["case"]: row for row in rows(tmp_path / "per_case.csv")}
+    assert [float(table[name]["dice_native"]) for name in "ab"] == [1, 0]
+    assert [float(table[name]["hd95_mm_native"]) for name in "ab"] == [0, 373.13]
+    assert [table[name]["dice_resampled"] for name in "ab"] == ["", ""]

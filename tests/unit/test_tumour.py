@@ -58,6 +58,7 @@ def test_the_datalist_names_the_convention_unless_the_config_does() -> None:
 @pytest.mark.parametrize(("label", "convention", "words"), [
     (numbered("brats2021"), "auto", r"case.nii.gz has the numbers \[4\].*set label_convention"),
     (numbered("brats2021"), "brats2023", r"numbers \[4\]"),
+    (numbered("msd"), "unknown", "case.nii.gz do not say how its label is numbered; set label_convention"),
     (numbered("msd"), "brats", "'brats' is unknown; use 'auto' or one of msd"),
 ])  # fmt: skip
 def test_numbers_of_another_convention_are_refused(label: torch.Tensor, convention: str, words: str) -> None:

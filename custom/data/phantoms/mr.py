@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...files import replacing
+from ..contrasts import CONTRASTS, NEW_NAMES, OLD_NAMES
 from .files import case_header, check_request, is_same, save_nifti, write_all
 from .mr_anatomy import blend
 from .mr_head import Head
 from .mr_lesions import paint_lookalikes
-from .mr_scanner import CONTRASTS, TISSUES, Scanner
+from .mr_scanner import TISSUES, Scanner
 from .mr_tumour import Tumour
 
 __all__ = ["CONTRASTS", "generate_mr", "write_brats", "write_msd"]
@@ -38,8 +39,8 @@ MSD_DATASET = {
 }
 # By year: the name of a case, of its contrasts in the order of CONTRASTS, and the numbers of MSD's labels 0 to 3.
 BRATS = {
-    2021: ("BraTS2021_{:05d}", "_", ("flair", "t1", "t1ce", "t2"), (0, 2, 1, 4)),
-    2023: ("BraTS-GLI-{:05d}-000", "-", ("t2f", "t1n", "t1c", "t2w"), (0, 2, 1, 3)),
+    2021: ("BraTS2021_{:05d}", "_", OLD_NAMES, (0, 2, 1, 4)),
+    2023: ("BraTS-GLI-{:05d}-000", "-", NEW_NAMES, (0, 2, 1, 3)),
 }
 
 Files = dict[Path, NDArray]

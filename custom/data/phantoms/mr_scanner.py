@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from ..contrasts import CONTRASTS
 from .mr_head import Head
 from .shapes import Axes
 
-CONTRASTS = ("FLAIR", "T1w", "T1gd", "T2w")  # the channels of MSD Task01
 RELAXIVITY = 4.5  # of gadolinium, 1 / (mmol/l s)
 
 # Proton density, T1 and T2 in ms, contrast agent in mmol/l.
