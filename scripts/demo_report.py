@@ -89,7 +89,7 @@ class Comparison:
 
     def table(self) -> str:
         """The rows as text."""
-        lines = [f"{'organ':26}{'Dice scratch':>14}{'pre-trained':>13}{'HD95 mm scratch':>18}{'pre-trained':>13}"]
+        lines = [f"{'structure':26}{'Dice scratch':>14}{'pre-trained':>13}{'HD95 mm scratch':>18}{'pre-trained':>13}"]
         lines += [f"{name:26}{a:14.3f}{b:13.3f}{number(c):>18}{number(d):>13}" for name, a, b, c, d in self.rows()]
         return "\n".join(lines)
 
