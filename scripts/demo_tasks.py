@@ -17,8 +17,8 @@ class Task:
     """A bundle, the one that pre-trains its encoder, and the options that make both small.
 
     pretrain, reconstruct, evaluate: config files of the pre-training bundle. encoder: the weights it writes.
-    scoring: how what is missed counts, for the report. geometry: options of every run. unetr: options of fine-tuning, evaluation and segmentation. epochs: of pre-training
-    and of fine-tuning at budget 1.
+    geometry: options of every run. unetr: options of fine-tuning, evaluation and segmentation. scoring: how what is
+    missed counts, for the report. epochs: of pre-training and of fine-tuning at budget 1.
     """
 
     bundle: str
