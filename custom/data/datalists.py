@@ -107,7 +107,8 @@ def inputs_in(folder: Path, postfix: str, contrasts: Sequence[str] | None) -> li
     parts = {file for case in whole for file in (*case.images, case.label)}
     files = [file for file in (folder.iterdir() if whole else nifti_files(folder)) if file not in parts]
     files = sorted(file for file in files if file.name.endswith(NIFTI_SUFFIXES) and file.name[0] != ".")
-    outputs = {f"{case_name(file)}_{postfix}" for file in files}
+    names = [case.name for case in whole] + [case_name(file) for file in files]
+    outputs = {f"{name}_{postfix}" for name in names}
     cases = [Case(file) for file in files if case_name(file) not in outputs]
     if len(cases) < len(files):
         logger.info(f"{len(files) - len(cases)} files in {folder} are outputs of an earlier run and are left out")

@@ -113,6 +113,8 @@ def test_files_of_four_contrasts_beside_folders_are_inputs_too(tmp_path: Path) -
     (tmp_path / "other.nii.gz").touch()
     found = input_images(tmp_path, contrasts=CONTRASTS)
     assert [type(item["image"]) for item in found] == [list, str] and "convention" not in found[1]
+    (tmp_path / "one_pred.nii.gz").touch()  # the output of an earlier run
+    assert input_images(tmp_path, postfix="pred", contrasts=CONTRASTS) == found
 
 
 def test_cases_may_lie_in_folders_of_grades(tmp_path: Path) -> None:
