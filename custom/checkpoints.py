@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 
 from .errors import InputError
 from .files import replacing
+from .networks.tokens import interpolate_position as interpolate_position_embedding
+
+logger = logging.getLogger(__name__)
 
 
 def write_checkpoint(content: Any, path: str | Path) -> None:
@@ -48,9 +52,14 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return content
 
 
-def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
-    """Load every weight of `network` from `path`, return it; InputError if one is missing, new or of another shape."""
+def load_weights(network: nn.Module, path: str | Path, interpolate_position: bool = False) -> nn.Module:
+    """Load every weight of `network` from `path`, return it; InputError if one is missing, new or of another shape.
+
+    With `interpolate_position`, a ViT takes weights of another img_size: its position embedding is interpolated.
+    """
     weights = read_weights(path)
+    if interpolate_position:
+        weights = on_grid_of(network.state_dict(), weights)
     expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in weights.items()}
     wrong = [key for key in expected if found.get(key) != expected[key]] + [key for key in found if key not in expected]
@@ -73,3 +82,14 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
         )
     network.load_state_dict(weights)
     return network
+
+
+def on_grid_of(target: Mapping[str, Tensor], weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The `weights` of a ViT with their position embedding on the grid of `target`, where the two differ."""
+    grids = [state.get("grid_size") for state in (weights, target)]
+    if None in grids or "pos_embed" not in weights or len(grids[0]) != len(grids[1]) or grids[0].equal(grids[1].cpu()):
+        return weights
+    old, new = (grid.tolist() for grid in grids)
+    logger.info(f"pos_embed: interpolated from grid {old} to {new}")
+    position = interpolate_position_embedding(weights["pos_embed"], old, new)
+    return weights | {"pos_embed": position, "grid_size": grids[1].cpu()}

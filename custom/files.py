@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import csv
+import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError
 
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+RADIOGRAPH_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
+
 
 def case_name(path: str | Path) -> str:
-    """File name without folder and .nii or .nii.gz."""
-    return Path(path).name.removesuffix(".gz").removesuffix(".nii")
+    """File name without folder and without the ending of an image file, such as .nii.gz or .png."""
+    name = Path(path).name
+    for suffix in NIFTI_SUFFIXES + RADIOGRAPH_SUFFIXES:
+        if has_suffix(name, [suffix]):
+            return name[: -len(suffix)]
+    return name
+
+
+def has_suffix(name: str | Path, suffixes: Sequence[str]) -> bool:
+    """Whether a file's name ends in one of `suffixes`, whatever their case."""
+    return str(name).lower().endswith(tuple(suffixes))
 
 
 def source_of(image: str | Path | Sequence[str | Path]) -> str:
@@ -54,3 +68,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # nothing to remove where nothing could be written
             beside.unlink(missing_ok=True)
+
+
+def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table that is complete or absent; numbers have six digits and NaN is an empty cell."""
+    with replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return value

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from nibabel.affines import voxel_sizes
 from torch import Tensor
 
 from .errors import InputError
-from .files import case_name, case_path, replacing
+from .files import case_name, case_path, write_csv
 from .scores import (
     BRATS_DICE,
     BRATS_HD95,
@@ -149,8 +148,8 @@ class SegmentationReport:
         if dist.is_available() and dist.is_initialized() and dist.get_rank() != 0:
             return
         per_case = _case_rows(scores, self.class_names)
-        _write_csv(self.output_dir / "per_case.csv", ("case", "organ", *METRICS), per_case)
-        _write_csv(self.output_dir / "summary.csv", Summary._fields, summary)
+        write_csv(self.output_dir / "per_case.csv", ("case", "organ", *METRICS), per_case)
+        write_csv(self.output_dir / "summary.csv", Summary._fields, summary)
         logger.info(_table(summary, len(scores)))
 
 
@@ -213,20 +212,6 @@ def _case_rows(scores: Scores, class_names: Sequence[str]) -> list[list[Any]]:
         for index, organ in enumerate(class_names):
             rows.append([name, organ, *(values[metric][index] if metric in values else np.nan for metric in METRICS)])
     return rows
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table that is complete or absent; NaN becomes an empty cell."""
-    with replacing(path) as unfinished, unfinished.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows([_cell(value) for value in row] for row in rows)
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:.6g}"
-    return value
 
 
 def _table(summary: Sequence[Summary], cases: int) -> str:

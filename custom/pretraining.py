@@ -36,9 +36,13 @@ TRIVIAL = ("neighbour_mean_loss", "position_mean_loss", "flat_patch_loss")
 def prepare_batch(
     batch: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """A batch of crops -> (image, target) on the device, for MONAI's trainers and evaluators."""
-    moved = {key: batch[key].to(device, non_blocking=non_blocking, **kwargs) for key in ("image", "valid")}
-    return moved["image"], moved
+    """A batch of crops -> (image, target) on the device, for MONAI's trainers and evaluators.
+
+    The target holds "image" and "valid", which is true everywhere where the batch does not say.
+    """
+    image = batch["image"].to(device, non_blocking=non_blocking, **kwargs)
+    valid = batch.get("valid", torch.ones_like(image[:, :1], dtype=torch.bool))
+    return image, {"image": image, "valid": valid.to(device, non_blocking=non_blocking)}
 
 
 def effective_rank(tokens: Tensor) -> float:
@@ -158,9 +162,7 @@ class PretrainingMonitor:
         if self.position_mean is None:
             self.position_mean = PositionMean(torch.zeros(prod(grid), truth.shape[2], device=truth.device))
             for batch in self.training_data or []:
-                self.position_mean.update(
-                    self.loss.target(*(batch[key].to(truth.device) for key in ("image", "valid")))
-                )
+                self.position_mean.update(self.loss.target(**prepare_batch(batch, truth.device)[1]))
         self.position_mean.total = self.position_mean.total.to(truth.device)  # a resumed one comes from the CPU
         position = Prediction(self.position_mean.predict(hidden), hidden)
         neighbour = Prediction(neighbour_mean(truth, hidden, grid), hidden)

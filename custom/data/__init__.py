@@ -3,14 +3,21 @@
 from .crops import CropDataset, EpochSampler
 from .datalists import datalist, input_images
 from .entries import CachedVolume
+from .images import ImageDataset
+from .nih import FINDINGS, nih_datalist
+from .radiographs import input_radiographs
 from .volumes import VolumeCache, VolumeDataset
 
 __all__ = [
+    "FINDINGS",
     "CachedVolume",
     "CropDataset",
     "EpochSampler",
+    "ImageDataset",
     "VolumeCache",
     "VolumeDataset",
     "datalist",
     "input_images",
+    "input_radiographs",
+    "nih_datalist",
 ]

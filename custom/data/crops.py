@@ -167,5 +167,10 @@ def placed(array: np.ndarray, source: tuple[slice, ...], target: tuple[slice, ..
 
 def plain_tensors(sample: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Without MONAI's metadata, which a crop has no use for and which makes collation slow; `valid` stays bool."""
-    plain = {key: value.as_tensor() if isinstance(value, MetaTensor) else value for key, value in sample.items()}
+    plain = {key: plain_tensor(value) for key, value in sample.items()}
     return {**plain, "valid": plain["valid"].bool()}
+
+
+def plain_tensor(value: Tensor) -> Tensor:
+    """A tensor without MONAI's metadata."""
+    return value.as_tensor() if isinstance(value, MetaTensor) else value

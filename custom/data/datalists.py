@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import case_name, source_of
-from .layouts import NIFTI_SUFFIXES, SECTIONS, Case, brats_cases, existing_folder, find_cases, nifti_files
+from ..files import NIFTI_SUFFIXES, case_name, source_of
+from .layouts import SECTIONS, Case, brats_cases, existing_folder, find_cases, nifti_files
 from .splits import SPLIT_CHOICES, divide, hold_out_validation
 
 logger = logging.getLogger(__name__)

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import case_name, source_of
+from ..files import NIFTI_SUFFIXES, case_name, source_of
 from .contrasts import check_order, contrast_files, label_convention, label_file
 
 SECTIONS = ("training", "validation", "test")
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
 
 @dataclass(frozen=True)

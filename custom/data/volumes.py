@@ -42,12 +42,8 @@ class VolumeCache:
         if dtype not in ("float16", "int16"):
             raise InputError(f"cache dtype {dtype!r} is unknown; use 'float16' or 'int16'")
         self.cache_dir = Path(cache_dir)
-        self.preprocessing = preprocessing if isinstance(preprocessing, Compose) else Compose(preprocessing)
+        self.preprocessing = deterministic(preprocessing)
         self.dtype = dtype
-        for transform in self.preprocessing.flatten().transforms:
-            if isinstance(transform, Randomizable):
-                name = type(transform).__name__
-                raise InputError(f"preprocessing holds the random transform {name}; move it to the crops' transform")
         # Described before the first run, and not again in a worker: running may leave traces in a transform.
         self._description = describe(self.preprocessing)
         self._directories: dict[tuple[tuple[str, str], ...], Path] = {}
@@ -86,7 +82,7 @@ class VolumeCache:
             pool.shutdown(cancel_futures=True)
 
     def _build(self, case: Mapping[str, Any], directory: Path) -> None:
-        arrays, meta = entry_content(self._preprocess(case), source_of(case["image"]), self.dtype)
+        arrays, meta = entry_content(preprocess(self.preprocessing, case), source_of(case["image"]), self.dtype)
         temporary = directory.with_name(f"{directory.name}.{uuid4().hex}.tmp")
         try:
             write_entry(temporary, arrays, meta)
@@ -99,14 +95,26 @@ class VolumeCache:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def _preprocess(self, case: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            return self.preprocessing(dict(case))
-        except Exception as error:
-            cause = find_input_error(error)  # MONAI wraps it in an error that names the transform only
-            if cause is None:
-                raise
-            raise InputError(str(cause)) from error
+
+def deterministic(preprocessing: Any) -> Compose:
+    """Transforms as one, after checking that none of them is random."""
+    composed = preprocessing if isinstance(preprocessing, Compose) else Compose(preprocessing)
+    for transform in composed.flatten().transforms:
+        if isinstance(transform, Randomizable):
+            name = type(transform).__name__
+            raise InputError(f"preprocessing holds the random transform {name}; move it to the augmentation")
+    return composed
+
+
+def preprocess(preprocessing: Compose, case: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the transforms on a data item; where one raises an InputError, that is what is raised."""
+    try:
+        return preprocessing(dict(case))
+    except Exception as error:
+        cause = find_input_error(error)  # MONAI wraps it in an error that names the transform only
+        if cause is None:
+            raise
+        raise InputError(str(cause)) from error
 
 
 def rank_and_world_size() -> tuple[int, int]:

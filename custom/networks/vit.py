@@ -191,10 +191,14 @@ class ViT(Transformer):
         cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
         return torch.cat([cls_token.to(tokens.dtype), tokens], dim=1)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def encode(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(B, C, H, W, D) -> tokens (B, 1 + L, D) after the final norm, and each block's output."""
         tokens = self.embed(patchify(image, self.patch_size), self.pos_embed[:, 1:])
         return self.transform(tokens)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The same as `encode`; subclasses go on from there."""
+        return self.encode(image)
 
 
 def tokens_to_volume(tokens: Tensor, grid: list[int]) -> Tensor:
@@ -219,5 +223,4 @@ class ViTClassifier(ViT):
         init_linear(self.head)
 
     def forward(self, image: Tensor) -> Tensor:
-        tokens = self.embed(patchify(image, self.patch_size), self.pos_embed[:, 1:])
-        return self.head(self.transform(tokens)[0][:, 0])
+        return self.head(self.encode(image)[0][:, 0])

@@ -1,10 +1,13 @@
 """Transforms that MONAI does not have: checked loading, the way back to the grid of the file, and pictures."""
 
+from .augment import RandAugmentd, RandResizedCropd
 from .contrasts import DropContrastsd, RandDropContrastsd
+from .findings import SaveFindingsd, SaveRelevanced
 from .foreground import CropToForegroundd
 from .load import LoadVolumed
 from .native import NativeImaged, NativeLabelsd
 from .pictures import SaveOverlayd, SaveReconstructiond
+from .radiographs import LoadRadiographd
 from .tumour import NativeTumourLabelsd, SaveTumourOverlayd, TumourRegionsd
 from .write import CompleteNibabelWriter
 
@@ -12,13 +15,18 @@ __all__ = [
     "CompleteNibabelWriter",
     "CropToForegroundd",
     "DropContrastsd",
+    "LoadRadiographd",
     "LoadVolumed",
     "NativeImaged",
     "NativeLabelsd",
     "NativeTumourLabelsd",
+    "RandAugmentd",
     "RandDropContrastsd",
+    "RandResizedCropd",
+    "SaveFindingsd",
     "SaveOverlayd",
     "SaveReconstructiond",
+    "SaveRelevanced",
     "SaveTumourOverlayd",
     "TumourRegionsd",
 ]

@@ -15,6 +15,7 @@ from monai.transforms import MapTransform
 from ..errors import InputError
 from ..files import case_name, case_path
 from ..pictures import draw_overlay, draw_reconstruction, to_ras
+from ..pictures_2d import draw_masked_image
 from ..resampling import image_to_native
 
 
@@ -57,12 +58,12 @@ class SaveOverlayd(MapTransform):
 
 
 class SaveReconstructiond(MapTransform):
-    """Write `<output_dir>/<case>_reconstruction.png`: input, masked input and reconstruction in three planes.
+    """Write `<output_dir>/<case>_reconstruction.png`: input, masked input, reconstruction; a volume in three planes.
 
     Args:
-        keys: reconstruction (1, h, w, d) on the grid of the image; one key.
+        keys: reconstruction (1, h, w, d) on the grid of the image, or (1, h, w) of a 2D image; one key.
         output_dir: made when missing.
-        image_key: image (C, h, w, d), a MetaTensor in any orientation; its first channel is drawn.
+        image_key: image (C, h, w, d), a MetaTensor in any orientation, or (C, h, w); its first channel is drawn.
         visible_key: (1, h, w, d) on the same grid, 1 where the network saw the image, 0 where it was masked.
         window: intensities shown black and white, in the units of the image; None takes percentiles.
     """
@@ -82,13 +83,22 @@ class SaveReconstructiond(MapTransform):
         self.window = window
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
-        affine = np.asarray(_meta_tensor(data, self.image_key).affine)
         keys = (self.image_key, self.visible_key, self.first_key(data))
+        if data[self.image_key].ndim == 3:
+            return self._draw_2d(data, *(_array(data[key]) for key in keys))
+        affine = np.asarray(_meta_tensor(data, self.image_key).affine)
         (image, visible, reconstructed), spacings = zip(
             *(to_ras(_array(data[key]), affine) for key in keys), strict=True
         )
         path, name = _target(self.output_dir, data, self.image_key, "reconstruction")
         draw_reconstruction(image, visible < 0.5, reconstructed, spacings[0], path, name, self.window)
+        return data
+
+    def _draw_2d(
+        self, data: Mapping[Hashable, Any], image: np.ndarray, visible: np.ndarray, reconstructed: np.ndarray
+    ) -> Mapping[Hashable, Any]:
+        path, name = _target(self.output_dir, data, self.image_key, "reconstruction")
+        draw_masked_image(image, visible < 0.5, reconstructed, path, name)
         return data
 
 

@@ -1,0 +1,192 @@
+"""The report of a classification of findings: AUC with intervals over patients, average precision and calibration."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+from monai.metrics import ROCAUCMetric
+from torch import Tensor
+
+from .auc import average_precision, bootstrap_aucs, calibration_error, interval, roc_auc
+from .errors import InputError
+from .files import write_csv
+from .handlers import is_main_process
+from .pictures_2d import draw_roc
+
+logger = logging.getLogger(__name__)
+
+LEAST_POSITIVES = 10
+
+Scored = dict[str, tuple[str, np.ndarray, np.ndarray]]  # image -> patient, probabilities (K,), labels (K,)
+
+
+class Summary(NamedTuple):
+    """A line of summary.csv. in_mean: whether the finding has enough positives and negatives to count."""
+
+    finding: str
+    positives: int
+    images: int
+    auc: float
+    ci_low: float
+    ci_high: float
+    average_precision: float
+    prevalence: float
+    calibration_error: float
+    in_mean: bool
+
+
+class MeanAUC(ROCAUCMetric):
+    """Mean AUC over the findings that have both positives and negatives, of predictions and labels (B, K)."""
+
+    def aggregate(self, average: Any = None) -> float:
+        """The mean over everything seen since `reset`, on all processes; InputError where no finding has both."""
+        scores, truth = (np.asarray(part.cpu()) for part in self.get_buffer())
+        aucs = np.array([roc_auc(truth[:, k], scores[:, k])[0] for k in range(truth.shape[1])])
+        if np.isnan(aucs).all():
+            raise InputError(
+                f"none of the findings is both present and absent in the {len(truth)} validation images; raise "
+                "validation_fraction"
+            )
+        return float(np.nanmean(aucs))
+
+
+class FindingsReport:
+    """Ignite handler: per_image.csv, summary.csv and roc.png of an evaluation, and a table in the log.
+
+    Findings with fewer than `least_positives` positives, or negatives, are reported but left out of the mean, and the
+    log names them. Intervals are 95 %, over patients: all images of one are drawn together. The metrics of the
+    engine's state are `auc_mean`, `average_precision_mean` and `calibration_error_mean`.
+
+    Args:
+        output_dir: made when missing; its files are complete or absent.
+        class_names: the findings, in the order of the channels.
+        pred_key, label_key: probabilities and labels (K,) of an item.
+        least_positives: needed for a finding to count.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        class_names: Sequence[str],
+        pred_key: str = "pred",
+        label_key: str = "label",
+        least_positives: int = LEAST_POSITIVES,
+    ) -> None:
+        self.output_dir, self.class_names = Path(output_dir), list(class_names)
+        self.keys = (pred_key, label_key)
+        self.least_positives = least_positives
+        self._scored: Scored = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Collect after every iteration, report at the end."""
+        engine.add_event_handler(Events.STARTED, lambda _: self._scored.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.COMPLETED, self._report)
+
+    def _collect(self, engine: Engine) -> None:
+        for loaded, produced in zip(engine.state.batch, engine.state.output, strict=True):
+            item = {**loaded, **produced}
+            values = [plain(item[key]) for key in self.keys]
+            self._scored[item["name"]] = (item["patient"], *values)
+
+    def _report(self, engine: Engine) -> None:
+        scored = gather(self._scored)
+        patients, scores, truth = zip(*scored.values(), strict=True)
+        scores, truth = np.stack(scores), np.stack(truth)
+        summary = summarise(scores, truth, patients, self.class_names, self.least_positives)
+        for name in ("auc", "average_precision", "calibration_error"):
+            engine.state.metrics[f"{name}_mean"] = getattr(summary[-1], name)
+        if not is_main_process():
+            return
+        header = ["image", "patient", *self.class_names, *(f"{name} (label)" for name in self.class_names)]
+        rows = [[name, patient, *map(float, p), *map(int, t)] for name, (patient, p, t) in scored.items()]
+        write_csv(self.output_dir / "per_image.csv", header, rows)
+        write_csv(self.output_dir / "summary.csv", Summary._fields, summary)
+        draw_roc(truth, scores, self.class_names, self.output_dir / "roc.png")
+        logger.info(table(summary, len(scored), len(set(patients))))
+
+
+def plain(value: Tensor) -> np.ndarray:
+    """A tensor (K,) in numpy, in double precision."""
+    return np.asarray(value.detach().cpu().double())
+
+
+def gather(scored: Scored) -> Scored:
+    """The images of all ranks; one that a sampler handed out twice counts once."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return scored
+    parts: list[Scored] = [{} for _ in range(dist.get_world_size())]
+    dist.all_gather_object(parts, scored)
+    return dict(sorted((name, values) for part in parts for name, values in part.items()))
+
+
+def summarise(
+    scores: np.ndarray, truth: np.ndarray, patients: Sequence[str], class_names: Sequence[str], least_positives: int
+) -> list[Summary]:
+    """A line for each finding and, last, for the mean of those that count; scores and truth are (N, K)."""
+    replicates = bootstrap_aucs(truth, scores, patients)
+    rows = []
+    for k, name in enumerate(class_names):
+        positives = int(truth[:, k].sum())
+        counts = least_positives <= positives <= len(truth) - least_positives
+        precision = average_precision(truth[:, k], scores[:, k])
+        error = calibration_error(truth[:, k], scores[:, k])
+        area, limits = float(roc_auc(truth[:, k], scores[:, k])[0]), interval(replicates[:, k])
+        rows.append(Summary(name, positives, len(truth), area, *limits, precision, truth[:, k].mean(), error, counts))
+    return [*rows, mean_of(rows, replicates)]
+
+
+def mean_of(rows: Sequence[Summary], replicates: np.ndarray) -> Summary:
+    """The mean over the findings that count; NaN where none does."""
+    counted = [k for k, row in enumerate(rows) if row.in_mean]
+    members = [rows[k] for k in counted]
+
+    def mean(name: str) -> float:
+        return float(np.mean([getattr(row, name) for row in members])) if members else float("nan")
+
+    means = np.full(len(replicates), np.nan)
+    drawn = replicates[:, counted]
+    complete = ~np.isnan(drawn).all(axis=1) if members else np.zeros(len(drawn), bool)
+    means[complete] = np.nanmean(drawn[complete], axis=1)
+    measures = [mean(name) for name in ("average_precision", "prevalence", "calibration_error")]
+    positives = sum(row.positives for row in members)
+    return Summary(f"mean of {len(members)}", positives, rows[0].images, mean("auc"), *interval(means), *measures, True)
+
+
+def table(summary: Sequence[Summary], images: int, patients: int) -> str:
+    """The report for the log."""
+    lines = [f"{images} images of {patients} patients; AUC [95 % bootstrap interval over patients]"]
+    for row in summary:
+        text = f"  {row.finding:<20}{row.auc:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]"
+        lines.append(
+            f"{text}  AP {row.average_precision:.3f}  ECE {row.calibration_error:.3f}  {row.positives} positive"
+        )
+    left_out = [row.finding for row in summary if not row.in_mean]
+    if left_out:
+        lines.append(f"  left out of the mean, too few positives or negatives: {', '.join(left_out)}")
+    return "\n".join(lines)
+
+
+class FindingsTable:
+    """Ignite handler: at the end, predictions.csv of all `<case>_findings.json` in a folder, sorted by case."""
+
+    def __init__(self, output_dir: str | Path, class_names: Sequence[str]) -> None:
+        self.output_dir, self.class_names = Path(output_dir), list(class_names)
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, _: Engine) -> None:
+        files = sorted(self.output_dir.glob("*_findings.json"))
+        contents = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        rows = [[c["image"], *(c["probabilities"].get(name, "") for name in self.class_names)] for c in contents]
+        write_csv(self.output_dir / "predictions.csv", ["image", *self.class_names], rows)
+        logger.info(f"{len(rows)} images in {self.output_dir / 'predictions.csv'}")

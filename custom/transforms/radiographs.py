@@ -1,0 +1,115 @@
+"""Load 2D images, PNG, JPEG or DICOM, as grey levels from 0 to 255 in which more attenuation is brighter."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import optional_import
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..data.radiographs import is_dicom
+from ..errors import InputError
+
+pydicom, HAS_PYDICOM = optional_import("pydicom")
+
+READ_ERRORS = (OSError, EOFError, ValueError, SyntaxError, RuntimeError, zlib.error, Image.DecompressionBombError)
+
+
+class LoadRadiographd(MapTransform):
+    """Load an image file as a MetaTensor (1, size, size) uint8.
+
+    Eight-bit grey levels are kept, colours become grey and transparency is ignored; deeper images are stretched from
+    their lowest to their highest level. DICOM goes through its modality and value-of-interest tables first, and
+    MONOCHROME1 is inverted. The shorter side is resized to `size`, bilinearly with anti-aliasing, and the middle of
+    the longer one is kept, as the reference does.
+
+    Args:
+        keys: keys of the file names.
+        size: pixels along each side.
+        allow_missing_keys: do not fail where a case lacks a key.
+
+    Raises:
+        InputError: a missing or unreadable file, one that is no 2D image, or an image of a single grey level.
+    """
+
+    def __init__(self, keys: KeysCollection, size: int, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.size = int(size)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        loaded = dict(data)
+        for key in self.key_iterator(loaded):
+            path = Path(loaded[key])
+            levels = read_radiograph(path)
+            meta = {"filename_or_obj": str(path), "spatial_shape": list(levels.shape)}
+            loaded[key] = MetaTensor(torch.from_numpy(to_square(levels, self.size))[None], meta=meta)
+        return loaded
+
+
+def read_radiograph(path: Path) -> NDArray[np.uint8]:
+    """The grey levels (H, W) of an image file, row 0 on top."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; correct the path")
+    try:
+        levels = read_dicom(path) if is_dicom(path) else read_picture(path)
+    except InputError:
+        raise
+    except READ_ERRORS as error:
+        raise InputError(f"{path} is damaged or no PNG, JPEG or DICOM image ({error}); export it again") from error
+    levels = levels if levels.dtype == np.uint8 else stretched(levels)
+    if levels.min() == levels.max():
+        raise InputError(f"{path} shows nothing, all its pixels are the same; leave this image out or replace it")
+    return levels
+
+
+def read_picture(path: Path) -> NDArray[Any]:
+    """Grey levels (H, W) of a PNG or JPEG, uint8 unless it is deeper."""
+    with Image.open(path) as image:
+        deep = image.mode.startswith("I") or image.mode == "F"
+        return np.asarray(image) if deep else np.asarray(image.convert("L"))
+
+
+def read_dicom(path: Path) -> NDArray[Any]:
+    """Grey levels (H, W) of a DICOM image after its lookup tables, bright where more is attenuated."""
+    if not HAS_PYDICOM:
+        raise InputError(f"{path} is DICOM, which needs the package pydicom; install it with `pip install pydicom`")
+    dataset = pydicom.dcmread(path)
+    try:
+        pixels = dataset.pixel_array
+    except (AttributeError, NotImplementedError, RuntimeError) as error:
+        raise InputError(
+            f"{path} has pixels that cannot be decoded ({error}); install the decoder pydicom asks for, or convert it"
+        ) from error
+    if pixels.ndim == 3 and pixels.shape[-1] == 3:
+        return np.asarray(Image.fromarray(pixels.astype(np.uint8)).convert("L"))
+    if pixels.ndim != 2:
+        raise InputError(f"{path} has pixels of shape {pixels.shape} where one image (H, W) is due; export a frame")
+    pixels = pydicom.pixels.apply_voi_lut(pydicom.pixels.apply_modality_lut(pixels, dataset), dataset)
+    inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
+    return stretched(-pixels.astype(np.float64) if inverted else pixels)
+
+
+def stretched(levels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Any numbers (H, W) -> 0 to 255; all 0 where they are all the same or not finite."""
+    values = levels.astype(np.float64)
+    low, high = values.min(), values.max()
+    if not np.isfinite(high - low) or low == high:
+        return np.zeros(levels.shape, np.uint8)
+    return np.round((values - low) * (255 / (high - low))).astype(np.uint8)
+
+
+def to_square(levels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """(H, W) -> (size, size): the shorter side resized, the middle of the longer one."""
+    side = min(levels.shape)
+    top, left = ((length - side) // 2 for length in levels.shape)
+    square = Image.fromarray(levels[top : top + side, left : left + side])
+    return np.array(square.resize((size, size), Image.Resampling.BILINEAR))
