@@ -1,4 +1,4 @@
-"""Generated images in the layouts of BTCV, MSD and BraTS, and bundles small enough to run on them in a second."""
+"""Generated images in the layouts of BTCV, MSD, BraTS and NIH, and bundles small enough to run on them in a second."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +9,9 @@ import torch
 from monai.bundle import run
 
 from custom.data.phantoms.ct import write_btcv
+from custom.data.phantoms.cxr_files import write_nih
 from custom.data.phantoms.mr import write_brats, write_msd
-from custom.networks import MAE, UNETR
+from custom.networks import MAE, UNETR, ViTClassifier
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK: dict[str, Any] = {
@@ -22,6 +23,7 @@ TINY = {
     "mae_pretrain_ct": NETWORK | DECODER | SPACING,
     "unetr_btcv": NETWORK | SPACING | {"feature_size": 4},
     "unetr_brats": NETWORK | SPACING | {"feature_size": 4},
+    "vit_cxr14": NETWORK | {"img_size": 32},
 }
 QUICK = {"num_workers": 0, "max_epochs": 1, "warmup_epochs": 0}
 
@@ -53,16 +55,25 @@ def brats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def datasets(btcv: Path, msd: Path) -> dict[str, Path]:
-    """Data to train each bundle on."""
-    return {"mae_pretrain_ct": btcv, "unetr_btcv": btcv, "unetr_brats": msd}
+def nih(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Chest X-ray phantoms of 40 patients in NIH's layout; ten patients test."""
+    folder = tmp_path_factory.mktemp("nih")
+    write_nih(folder, 40, shape=(48, 48))
+    return folder
 
 
 @pytest.fixture(scope="session")
-def images(btcv: Path, msd: Path) -> dict[str, Path]:
+def datasets(btcv: Path, msd: Path, nih: Path) -> dict[str, Path]:
+    """Data to train each bundle on."""
+    return {"mae_pretrain_ct": btcv, "unetr_btcv": btcv, "unetr_brats": msd, "vit_cxr14": nih}
+
+
+@pytest.fixture(scope="session")
+def images(btcv: Path, msd: Path, nih: Path) -> dict[str, Path]:
     """An image for each bundle's inference."""
-    ct = btcv / "imagesTr" / "img0001.nii.gz"
-    return {"mae_pretrain_ct": ct, "unetr_btcv": ct, "unetr_brats": msd / "imagesTr" / "BRATS_001.nii.gz"}
+    ct, mr = btcv / "imagesTr" / "img0001.nii.gz", msd / "imagesTr" / "BRATS_001.nii.gz"
+    cxr = nih / "images" / "00000001_000.png"
+    return {"mae_pretrain_ct": ct, "unetr_btcv": ct, "unetr_brats": mr, "vit_cxr14": cxr}
 
 
 @pytest.fixture(scope="session")
@@ -108,6 +119,7 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "mae_pretrain_ct": MAE(1, **NETWORK, **DECODER),
         "unetr_btcv": UNETR(1, 14, **NETWORK, feature_size=4),
         "unetr_brats": UNETR(4, 3, **NETWORK, feature_size=4),
+        "vit_cxr14": ViTClassifier(1, num_classes=14, pos_embed="learnable", **NETWORK | {"img_size": [32, 32]}),
     }
     for name, network in networks.items():
         torch.save({"model": network.state_dict()}, folder / f"{name}.pt")

@@ -1,5 +1,6 @@
 """The same command works from the project's root, from the bundle's root and from /, in place and packed."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,8 +16,13 @@ from scripts.pack import pack
 
 from .conftest import ROOT, TINY
 
-BUNDLES = ["mae_pretrain_ct", "unetr_btcv", "unetr_brats"]
-POSTFIX = {"mae_pretrain_ct": "reconstruction", "unetr_btcv": "seg", "unetr_brats": "pred"}
+OUTPUT = {
+    "mae_pretrain_ct": "reconstruction.nii.gz",
+    "unetr_btcv": "seg.nii.gz",
+    "unetr_brats": "pred.nii.gz",
+    "vit_cxr14": "findings.json",
+}
+BUNDLES = list(OUTPUT)
 
 
 def monai(*words: str, cwd: Path | str) -> subprocess.CompletedProcess:
@@ -59,8 +65,11 @@ def test_inference_runs_from_any_directory(
     }[place]
     done = monai("run", "--config_file", config, *root, *words, cwd=cwd)
     assert done.returncode == 0, done.stderr[-2000:]
-    output = tmp_path / "out" / f"{case_name(image)}_{POSTFIX[name]}.nii.gz"
-    assert nib.load(output).shape == nib.load(image).shape[:3]
+    output = tmp_path / "out" / f"{case_name(image)}_{OUTPUT[name]}"
+    if name == "vit_cxr14":
+        assert len(json.loads(output.read_text())["probabilities"]) == 14
+    else:
+        assert nib.load(output).shape == nib.load(image).shape[:3]
 
 
 @pytest.mark.slow

@@ -9,19 +9,21 @@ import pytest
 import torch
 
 from custom.data.phantoms.ct import write_btcv
+from custom.data.phantoms.cxr_files import write_nih
 from custom.data.phantoms.mr import write_msd
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = "--spacing [8,8,8] --img_size [32,32,32] --patch_size 8 --hidden_size 24 --num_layers 3 --num_heads 2"
+SIZE = "--patch_size 8 --hidden_size 24 --num_layers 3 --num_heads 2"
+VOLUMES = f"--spacing [8,8,8] --img_size [32,32,32] {SIZE}"
 DECODER = "--decoder_hidden_size 24 --decoder_num_layers 1 --decoder_num_heads 2"
 
 
-def torchrun(name: str, configs: list[str], words: str, folder: Path) -> None:
+def torchrun(name: str, configs: list[str], words: str, folder: Path, size: str = VOLUMES) -> None:
     files = [f"bundles/{name}/configs/{config}.json" for config in configs]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["-m", "monai.bundle", "run", "--config_file", str(files), "--bundle_root", f"bundles/{name}"]
     command += (
-        f"--dataset_dir {folder}/data --cache_dir {folder}/cache --output_dir {folder}/out {TINY} {words}".split()
+        f"--dataset_dir {folder}/data --cache_dir {folder}/cache --output_dir {folder}/out {size} {words}".split()
     )
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -56,3 +58,18 @@ def test_the_brain_tumour_bundle_pretrains_and_finetunes_in_two_processes(tmp_pa
     check = f"--feature_size 4 --num_workers 0 --checkpoint {tmp_path}/brats/model.pt"
     torchrun("unetr_brats", ["train", "evaluate", "multi_gpu_evaluate"], check, tmp_path)
     assert len((tmp_path / "out" / "per_case.csv").read_text().splitlines()) == 1 + 2 * 3
+
+
+@pytest.mark.slow
+def test_the_chest_x_ray_bundle_pretrains_and_finetunes_in_two_processes(tmp_path: Path) -> None:
+    write_nih(tmp_path / "data", 24, shape=(48, 48), workers=1)
+    size = f"--img_size 32 {SIZE}"
+    epoch = f"--max_epochs 1 --warmup_epochs 0 --num_workers 0 --batch_size 4 --ckpt_dir {tmp_path}/cxr"
+    torchrun("vit_cxr14", ["train", "pretrain", "multi_gpu_train"], f"{DECODER} {epoch}", tmp_path, size)
+    start = f"{epoch} --pretrained_weights {tmp_path}/cxr/pretrained.pt"
+    torchrun("vit_cxr14", ["train", "multi_gpu_train"], start, tmp_path, size)
+    check = f"--num_workers 0 --val_batch_size 4 --checkpoint {tmp_path}/cxr/model.pt"
+    torchrun("vit_cxr14", ["train", "evaluate", "multi_gpu_evaluate"], check, tmp_path, size)
+    listed = (tmp_path / "data" / "test_list.txt").read_text().split()
+    rows = (tmp_path / "out" / "per_image.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(listed)  # every test image once
