@@ -23,7 +23,7 @@ from .networks import ViT, ViTClassifier
 
 logger = logging.getLogger(__name__)
 
-PENALTY = 0.01  # on squared weights of standardised features
+PENALTY = 0.1  # on squared weights of standardised features
 ITERATIONS = 200
 
 
