@@ -21,16 +21,29 @@ from .volumes import VolumeCache, rank_and_world_size
 CROPS = ("foreground", "label", "uniform")
 
 
-class CropDataset(Dataset):
+class EpochDataset(Dataset):
+    """A dataset whose items depend on the seed, the epoch and the case alone.
+
+    An index past the end is the same case in a later epoch: `epoch, case = divmod(index, len(data))`. So what is drawn
+    depends neither on the number of workers nor on what was drawn before, and a resumed run sees the data an unbroken
+    one would have seen. EpochSampler yields such indices; iterating over the dataset itself gives the first epoch.
+    """
+
+    data: list[Mapping[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))
+
+
+class CropDataset(EpochDataset):
     """Crops of preprocessed volumes; only the crop itself is read from disk.
 
     `dataset[index]` is a list of `num_samples` items {"image": (C, *roi_size) float32, "label": (K, *roi_size) uint8
     where the case has one, "valid": (1, *roi_size) bool}. `valid` is False where the crop sticks out of a volume
     smaller than `roi_size`: image and label are 0 there and the volume lies in the middle.
-
-    An index past the end is the same case in a later epoch: `epoch, case = divmod(index, len(data))`. So what is drawn
-    depends neither on the number of workers nor on what was drawn before, and a resumed run sees the data an unbroken
-    one would have seen. EpochSampler yields such indices.
 
     Args:
         data: items with "image" and, optionally, "label" file names.
@@ -79,9 +92,6 @@ class CropDataset(Dataset):
         self.cache = VolumeCache(cache_dir, preprocessing, dtype)
         self.cache.prepare(self.data, num_workers)
 
-    def __len__(self) -> int:
-        return len(self.data)
-
     def __getitem__(self, index: int) -> list[dict[str, Tensor]]:
         epoch, case = divmod(int(index), len(self.data))
         volume = self.cache.open(self.data[case])
@@ -105,7 +115,7 @@ class EpochSampler(DistributedSampler):
     long as an ignite epoch is one pass over the loader (no shorter `epoch_length`).
 
     Args:
-        dataset: a CropDataset.
+        dataset: an EpochDataset.
         shuffle: a new order every epoch, from `seed` and the epoch; otherwise cases come in order.
         seed: the same in all processes.
     """

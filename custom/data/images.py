@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from monai.transforms import Compose
 from torch import Tensor
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from .. import __version__
 from ..errors import InputError
 from ..files import case_name, replacing
-from .crops import plain_tensor, random_state
+from .crops import EpochDataset, plain_tensor, random_state
 from .fingerprint import describe
 from .volumes import deterministic, preprocess, rank_and_world_size
 
@@ -106,11 +105,8 @@ def file_stamp(path: str | Path) -> list[Any]:
     return [str(Path(path).resolve()), status.st_size, status.st_mtime_ns]
 
 
-class ImageDataset(Dataset):
+class ImageDataset(EpochDataset):
     """Items {"image": (C, H, W), "label": (K,) float32 where there is one, "patient", "name"} from an ImageCache.
-
-    An index past the end is the same image in a later epoch, as in CropDataset: what is drawn depends on the seed, the
-    epoch and the image alone.
 
     Args:
         data, cache_dir, preprocessing, num_workers: as for ImageCache.
@@ -136,9 +132,6 @@ class ImageDataset(Dataset):
         self.augmentation = augmentation if isinstance(augmentation, Compose) else Compose(augmentation)
         self.seed = seed
         self.cache = ImageCache(self.data, cache_dir, preprocessing, num_workers)
-
-    def __len__(self) -> int:
-        return len(self.data)
 
     def __getitem__(self, index: int) -> dict[str, Tensor | str]:
         epoch, position = divmod(int(index), len(self.data))

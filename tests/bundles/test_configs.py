@@ -125,7 +125,7 @@ def test_only_targets_name_our_code(bundle: Path) -> None:
 
 CT = {"img_size": [96] * 3, "patch_size": 16, "spacing": [1.5, 1.5, 2.0], "intensity_range": [-175, 250]}
 MR = {"img_size": [128] * 3, "patch_size": 16, "spacing": [1.0] * 3, "normalise_crops": True}
-XRAY = {"img_size": 224, "resize": 256, "patch_size": 16, "in_channels": 3, "crop_scale": [0.08, 1.0], "batch_size": 256}
+XRAY = {"img_size": 224, "resize": 256, "patch_size": 16, "in_channels": 3, "crop_scale": [0.08, 1], "batch_size": 256}
 PRETRAINING = {"learning_rate": 1.5e-4, "masking_ratio": 0.125, "num_samples": 4, "decoder_hidden_size": 384}
 FINE_TUNING = {"layer_decay": 0.75, "drop_path_rate": 0.1, "feature_size": 16}
 
@@ -140,7 +140,7 @@ FINE_TUNING = {"layer_decay": 0.75, "drop_path_rate": 0.1, "feature_size": 16}
         "learning_rate": 4.03125e-4, "num_samples": 1, "max_epochs": 300, "warmup_epochs": 10, "published_et": True}),
     ("vit_cxr14", ["pretrain", "paper", "paper_pretrain"], XRAY | {
         "learning_rate": 1.5e-4, "masking_ratio": 0.75, "decoder_hidden_size": 256, "decoder_num_layers": 8,
-        "decoder_num_heads": 8, "betas": [0.9, 0.95], "max_epochs": 800, "warmup_epochs": 40, "rand_augment_prob": 0.0}),
+        "decoder_num_heads": 8, "betas": [0.9, 0.95], "max_epochs": 800, "warmup_epochs": 40, "rand_augment_prob": 0}),
     ("vit_cxr14", ["paper"], XRAY | {
         "learning_rate": 1e-3, "layer_decay": 0.75, "drop_path_rate": 0.1, "betas": [0.9, 0.999], "max_epochs": 100,
         "warmup_epochs": 5, "rand_augment_prob": 1.0, "validation_fraction": 0.0}),

@@ -38,11 +38,11 @@ def test_items_are_the_decoded_images_with_their_labels(data: list[dict], tmp_pa
 def test_each_image_is_decoded_once(data: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "SHARD", 3)  # 7 images in three files
     made = dataset(data, tmp_path)
-    first = [made[index]["image"] for index in range(7)]
+    first = [item["image"] for item in made]
     assert len(list((tmp_path / "cache").iterdir())) == 3
     monkeypatch.setattr(LoadRadiographd, "__call__", None)  # decoding again would fail
-    again = dataset(data, tmp_path)
-    assert all(torch.equal(image, again[index]["image"]) for index, image in enumerate(first))
+    again = [item["image"] for item in dataset(data, tmp_path)]
+    assert len(first) == 7 and all(map(torch.equal, first, again))
 
 
 def test_a_changed_image_or_size_is_decoded_again(data: list[dict], tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from custom.checkpoints import load_weights
 from custom.errors import InputError
 from custom.networks import ViTClassifier
 
-SMALL = {"patch_size": 8, "num_classes": 1, "hidden_size": 32, "num_layers": 3, "num_heads": 2, "pos_embed": "learnable"}
+SIZES = {"patch_size": 8, "num_classes": 1, "hidden_size": 32, "num_layers": 3, "num_heads": 2}
+SMALL = SIZES | {"pos_embed": "learnable"}
 
 
 def blobs(count: int, size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,8 +22,8 @@ def blobs(count: int, size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]
     axis = (torch.arange(size) + 0.5) / size
     squared = (axis[:, None] - centre[:, :1, None]) ** 2 + (axis[None, :] - centre[:, 1:, None]) ** 2
     noise = torch.randn(count, 1, 8, 8, generator=generator)
-    image = torch.exp(-squared / 0.02)[:, None] + 0.3 * functional.interpolate(noise, size=(size, size), mode="bilinear")
-    return image, (centre[:, :1] < 0.5).float()
+    noise = functional.interpolate(noise, size=(size, size), mode="bilinear")
+    return torch.exp(-squared / 0.02)[:, None] + 0.3 * noise, (centre[:, :1] < 0.5).float()
 
 
 def area(network: ViTClassifier, size: int) -> float:
