@@ -50,7 +50,8 @@ class Progress:
         self.bar.update()
         done, total = engine.state.iteration, engine.state.max_epochs * engine.state.epoch_length
         if self.bar.disable and is_main_process() and done * 10 // total > (done - 1) * 10 // total:
-            logger.info(f"{self.description}: {done} of {total} iterations")
+            suffix = "" if loss is None else f", loss {loss.item():.4f}"
+            logger.info(f"{self.description}: {done} of {total} iterations{suffix}")
 
 
 class ClipGradients:
@@ -95,6 +96,7 @@ class SaveWeights:
         """Write now."""
         if is_main_process():
             write_checkpoint({"model": self.network.state_dict()}, self.path)
+            logger.info(f"weights in {self.path}")
 
 
 class Resumable:

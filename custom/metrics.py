@@ -216,8 +216,9 @@ def _case_rows(scores: Scores, class_names: Sequence[str]) -> list[list[Any]]:
 
 def _table(summary: Sequence[Summary], cases: int) -> str:
     lines = [f"{cases} cases; mean [95 % bootstrap interval over cases]"]
+    few = len({row.organ for row in summary}) <= 5  # more classes are in the tables alone
     for row in summary:
-        if row.organ.startswith("mean of"):
+        if few or row.organ.startswith("mean of"):
             interval = "" if np.isnan(row.ci_low) else f"[{row.ci_low:.3f}, {row.ci_high:.3f}]"
             lines.append(f"  {row.metric:<22}{row.organ:<28}{row.mean:<9.3f}{interval:<20}undefined {row.undefined}")
     return "\n".join(lines)

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from .errors import InputError
+
 
 def layer_id(name: str, num_layers: int) -> int:
     """Depth of a parameter of a UNETR or ViT: 0 = embedding, i + 1 = block i, num_layers + 1 = all that is new.
@@ -64,8 +66,13 @@ def adamw(
 def warmup_cosine(optimizer: torch.optim.Optimizer, warmup_steps: int, total_steps: int) -> LambdaLR:
     """Learning rate from 0 linearly to its peak at `warmup_steps`, then along a half cosine to 0 at `total_steps`.
 
-    Step once an iteration; every group keeps its own peak.
+    Step once an iteration; every group keeps its own peak. InputError for a warm-up as long as the training.
     """
+    if 0 < total_steps <= warmup_steps:
+        raise InputError(
+            f"the warm-up of {warmup_steps} steps leaves nothing of the {total_steps} steps of training; set "
+            "warmup_epochs below max_epochs, 0 for a short run"
+        )
 
     def factor(step: int) -> float:
         if step < warmup_steps:

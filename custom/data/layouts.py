@@ -59,7 +59,8 @@ def nifti_files(folder: Path) -> list[Path]:
             f"folder {folder} holds both {twice[0]}.nii and {twice[0]}.nii.gz; remove or rename one of them"
         )
     if not names:
-        raise InputError(f"folder {folder} holds no .nii or .nii.gz file; put the images there or name another folder")
+        below = next((folder / name for name in ("imagesTs", "imagesTr") if (folder / name).is_dir()), "another folder")
+        raise InputError(f"folder {folder} holds no .nii or .nii.gz file; put the images there or name {below}")
     return names
 
 

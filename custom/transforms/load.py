@@ -153,7 +153,7 @@ def check_shape(shape: tuple[int, ...], in_channels: int, path: Path) -> None:
         wanted = "(H, W, D)" if in_channels == 1 else f"(H, W, D, {in_channels})"
         raise InputError(
             f"{path} has shape {shape} where {wanted} with in_channels {in_channels} is due; "
-            "split or stack its volumes, or set in_channels"
+            "give one file with these channels, or the folder that holds one file a channel"
         )
 
 

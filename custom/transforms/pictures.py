@@ -45,16 +45,16 @@ class SaveOverlayd(MapTransform):
         self.window = window
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
-        labels, image = _meta_tensor(data, self.first_key(data)), _meta_tensor(data, self.image_key)
+        labels, image = self.to_draw(data)
         volume, affine = _on_grid_of(labels, image), np.asarray(labels.affine)
         drawn, spacing = to_ras(_array(labels), affine)
         path, name = _target(self.output_dir, data, self.image_key, "overlay")
-        draw_overlay(to_ras(volume, affine)[0], drawn, spacing, self.names_of(data), path, name, self.window)
+        draw_overlay(to_ras(volume, affine)[0], drawn, spacing, self.names, path, name, self.window)
         return data
 
-    def names_of(self, data: Mapping[Hashable, Any]) -> Mapping[int, str]:
-        """Label -> name for this case; the same for all cases here."""
-        return self.names
+    def to_draw(self, data: Mapping[Hashable, Any]) -> tuple[MetaTensor, MetaTensor]:
+        """The label map, numbered as `names` says, and the image."""
+        return _meta_tensor(data, self.first_key(data)), _meta_tensor(data, self.image_key)
 
 
 class SaveReconstructiond(MapTransform):
@@ -98,7 +98,7 @@ class SaveReconstructiond(MapTransform):
         self, data: Mapping[Hashable, Any], image: np.ndarray, visible: np.ndarray, reconstructed: np.ndarray
     ) -> Mapping[Hashable, Any]:
         path, name = _target(self.output_dir, data, self.image_key, "reconstruction")
-        draw_masked_image(image, visible < 0.5, reconstructed, path, name)
+        draw_masked_image(image, visible < 0.5, reconstructed, path, name, self.window)
         return data
 
 

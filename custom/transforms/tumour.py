@@ -157,7 +157,10 @@ class NativeTumourLabelsd(Natived):
 
 
 class SaveTumourOverlayd(SaveOverlayd):
-    """SaveOverlayd for numbered tumour labels, named as `convention` (see TumourRegionsd) says."""
+    """SaveOverlayd for tumour labels numbered as `convention` (see TumourRegionsd) says.
+
+    A tissue has one colour in every convention, and voxels of the image that are 0, its background, are black.
+    """
 
     def __init__(
         self,
@@ -167,9 +170,12 @@ class SaveTumourOverlayd(SaveOverlayd):
         image_key: str = "image",
         window: Sequence[float] | None = None,
     ) -> None:
-        super().__init__(keys, {}, output_dir, image_key, window)
+        super().__init__(keys, CONVENTIONS["msd"].names, output_dir, image_key, window)
         self.convention = convention
 
-    def names_of(self, data: Mapping[Hashable, Any]) -> Mapping[int, str]:
-        """The names of the case's own convention."""
-        return convention_of(data, self.convention).names
+    def to_draw(self, data: Mapping[Hashable, Any]) -> tuple[MetaTensor, MetaTensor]:
+        """The label map in the numbers of MSD, and the image with a black background."""
+        labels, image = super().to_draw(data)
+        numbers = label_of(regions_of(labels, convention_of(data, self.convention)).bool(), CONVENTIONS["msd"])
+        black = image.as_tensor()[:1].where(image.as_tensor()[:1] != 0, image.min())
+        return MetaTensor(numbers[None], meta=labels.meta), MetaTensor(black, meta=image.meta)

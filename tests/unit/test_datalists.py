@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -177,3 +178,10 @@ def test_a_dataset_json_without_a_list_is_refused(tmp_path: Path, training: obje
     (tmp_path / "dataset.json").write_text(json.dumps({"training": training, "test": []}))
     with pytest.raises(InputError, match="no list of cases"):
         datalist(tmp_path)
+
+
+def test_the_root_of_a_dataset_is_sent_to_its_images(tmp_path: Path) -> None:
+    """A data set's own folder holds no image, but is what a user tries first."""
+    (tmp_path / "imagesTr").mkdir()
+    with pytest.raises(InputError, match=re.escape(str(tmp_path / "imagesTr"))):
+        input_images(tmp_path)

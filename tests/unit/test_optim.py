@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from custom.errors import InputError
 from custom.networks import MAE, UNETR, ViTClassifier
 from custom.optim import adamw, layer_id, parameter_groups, warmup_cosine
 
@@ -130,3 +131,9 @@ def test_the_rate_stays_at_zero_after_the_end() -> None:
         optimizer.step()
         schedule.step()
     assert optimizer.param_groups[0]["lr"] == 0
+
+
+def test_a_warm_up_as_long_as_the_training_is_refused() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    with pytest.raises(InputError, match="warmup_epochs below max_epochs"):
+        warmup_cosine(optimizer, warmup_steps=20, total_steps=20)

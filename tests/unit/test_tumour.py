@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 
 from custom.errors import InputError
-from custom.transforms import NativeTumourLabelsd, TumourRegionsd
+from custom.transforms import NativeTumourLabelsd, SaveTumourOverlayd, TumourRegionsd
 from custom.transforms.tumour import CONVENTIONS, label_of, regions_of
 
 TISSUES = ("background", "oedema", "core", "enhancing")
@@ -76,3 +78,15 @@ def test_logits_become_numbers_on_the_grid_of_the_file() -> None:
     label = NativeTumourLabelsd("pred")(data)["pred"]
     assert label.shape == (1, 4, 4, 4) and label.dtype == torch.uint8
     assert label[0, :, 0, 0].tolist() == [2, 4, 4, 4]  # 0, .5, 1 and beyond: the logits cross 0 at .1
+
+
+def test_a_tissue_has_one_colour_in_every_convention_and_the_background_is_black(tmp_path: Path) -> None:
+    image = MetaTensor(torch.randn(4, 8, 8, 8), meta={"filename_or_obj": "/data/case.nii.gz"})
+    image[:, :, :, :3] = 0  # background of an image of mean 0
+    for name in CONVENTIONS:
+        label = torch.zeros(1, 8, 8, 8, dtype=torch.uint8)
+        label[:, 2:6, 2:6, 4] = numbered(name).to(torch.uint8)[:, :, :, 0]
+        data = {"image": image, "pred": MetaTensor(label, meta=image.meta)}
+        drawn, shown = SaveTumourOverlayd("pred", tmp_path, name).to_draw(data)
+        assert drawn[0, 2:6, 2, 4].tolist() == [0, 1, 2, 3]
+        assert (shown[0, :, :, :3] == image.min()).all() and torch.equal(shown[0, :, :, 3:], image[0, :, :, 3:])
