@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,19 +56,20 @@ def calibration_error(truth: NDArray, probability: NDArray, bins: int = BINS) ->
     return float(np.abs(gap).sum() / len(truth))
 
 
-def patient_replicates(patients: Sequence[str], replicates: int = REPLICATES, seed: int = 0) -> NDArray[np.int64]:
-    """How often each image counts when patients are drawn with replacement: (replicates, N)."""
+def patient_replicates(patients: Sequence[str], replicates: int = REPLICATES, seed: int = 0) -> Iterator[NDArray]:
+    """How often each image counts when patients are drawn with replacement: (up to 100, N), `replicates` in all."""
     names, index = np.unique(np.asarray(patients), return_inverse=True)
     counts = np.random.default_rng(seed).multinomial(len(names), [1 / len(names)] * len(names), size=replicates)
-    return counts[:, index]
+    for first in range(0, replicates, CHUNK):
+        yield counts[first : first + CHUNK, index]
 
 
 def bootstrap_aucs(truth: NDArray, scores: NDArray, patients: Sequence[str], seed: int = 0) -> Array:
     """AUC of each finding in every replicate of `patient_replicates`: truth and scores (N, K) -> (replicates, K)."""
-    weight = patient_replicates(patients, seed=seed)
+    findings = range(truth.shape[1])
     return np.concatenate([
-        np.stack([roc_auc(truth[:, k], scores[:, k], part) for k in range(truth.shape[1])], axis=1)
-        for part in np.array_split(weight, -(-len(weight) // CHUNK))
+        np.stack([roc_auc(truth[:, k], scores[:, k], weight) for k in findings], axis=1)
+        for weight in patient_replicates(patients, seed=seed)
     ])  # fmt: skip
 
 

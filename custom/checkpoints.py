@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .errors import InputError
 from .files import replacing
-from .networks.tokens import interpolate_position as interpolate_position_embedding
+from .networks.tokens import interpolate_position
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +52,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return content
 
 
-def load_weights(network: nn.Module, path: str | Path, interpolate_position: bool = False) -> nn.Module:
+def load_weights(network: nn.Module, path: str | Path, any_img_size: bool = False) -> nn.Module:
     """Load every weight of `network` from `path`, return it; InputError if one is missing, new or of another shape.
 
-    With `interpolate_position`, a ViT takes weights of another img_size: its position embedding is interpolated.
+    With `any_img_size`, a ViT takes weights of another img_size: its position embedding is interpolated.
     """
     weights = read_weights(path)
-    if interpolate_position:
+    if any_img_size:
         weights = on_grid_of(network.state_dict(), weights)
     expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in weights.items()}
@@ -91,5 +91,5 @@ def on_grid_of(target: Mapping[str, Tensor], weights: dict[str, Tensor]) -> dict
         return weights
     old, new = (grid.tolist() for grid in grids)
     logger.info(f"pos_embed: interpolated from grid {old} to {new}")
-    position = interpolate_position_embedding(weights["pos_embed"], old, new)
+    position = interpolate_position(weights["pos_embed"], old, new)
     return weights | {"pos_embed": position, "grid_size": grids[1].cpu()}

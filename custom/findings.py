@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from .auc import average_precision, bootstrap_aucs, calibration_error, interval, roc_auc
 from .errors import InputError
-from .files import write_csv
+from .files import case_name, write_csv
 from .handlers import is_main_process
 from .pictures_2d import draw_roc
 
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 LEAST_POSITIVES = 10
 
-Scored = dict[str, tuple[str, np.ndarray, np.ndarray]]  # image -> patient, probabilities (K,), labels (K,)
+Scored = dict[str, tuple[str, np.ndarray, np.ndarray]]  # file -> patient, probabilities (K,), labels (K,)
 
 
 class Summary(NamedTuple):
@@ -43,18 +44,43 @@ class Summary(NamedTuple):
 
 
 class MeanAUC(ROCAUCMetric):
-    """Mean AUC over the findings that have both positives and negatives, of predictions and labels (B, K)."""
+    """Mean AUC of predictions and labels (B, K), to choose a checkpoint by.
+
+    Findings with fewer than `least_positives` positives, or negatives, are left out, unless all are; then those with
+    at least one of each count.
+    """
+
+    def __init__(self, least_positives: int = LEAST_POSITIVES) -> None:
+        super().__init__()
+        self.least_positives = least_positives
 
     def aggregate(self, average: Any = None) -> float:
-        """The mean over everything seen since `reset`, on all processes; InputError where no finding has both."""
+        """The mean over everything seen since `reset`, on all processes.
+
+        Raises:
+            InputError: predictions are NaN, or no finding has a positive and a negative.
+        """
         scores, truth = (np.asarray(part.cpu()) for part in self.get_buffer())
+        check_finite(scores)
         aucs = np.array([roc_auc(truth[:, k], scores[:, k])[0] for k in range(truth.shape[1])])
-        if np.isnan(aucs).all():
+        counts = np.minimum(truth.sum(axis=0), (1 - truth).sum(axis=0))
+        chosen = aucs[counts >= self.least_positives] if (counts >= self.least_positives).any() else aucs
+        if np.isnan(chosen).all():
             raise InputError(
                 f"none of the findings is both present and absent in the {len(truth)} validation images; raise "
                 "validation_fraction"
             )
-        return float(np.nanmean(aucs))
+        return float(np.nanmean(chosen))
+
+
+def check_finite(scores: np.ndarray) -> None:
+    """InputError for predictions (N, K) that cannot be ranked."""
+    bad = int((~np.isfinite(scores)).any(axis=1).sum())
+    if bad:
+        raise InputError(
+            f"the predictions of {bad} of {len(scores)} images are NaN or infinite; use a checkpoint from before "
+            "training diverged, or lower the learning rate"
+        )
 
 
 class FindingsReport:
@@ -94,23 +120,31 @@ class FindingsReport:
         for loaded, produced in zip(engine.state.batch, engine.state.output, strict=True):
             item = {**loaded, **produced}
             values = [plain(item[key]) for key in self.keys]
-            self._scored[item["name"]] = (item["patient"], *values)
+            self._scored[item["source"]] = (item["patient"], *values)
 
     def _report(self, engine: Engine) -> None:
         scored = gather(self._scored)
+        if not is_main_process():
+            return
         patients, scores, truth = zip(*scored.values(), strict=True)
         scores, truth = np.stack(scores), np.stack(truth)
+        check_finite(scores)
         summary = summarise(scores, truth, patients, self.class_names, self.least_positives)
         for name in ("auc", "average_precision", "calibration_error"):
             engine.state.metrics[f"{name}_mean"] = getattr(summary[-1], name)
-        if not is_main_process():
-            return
         header = ["image", "patient", *self.class_names, *(f"{name} (label)" for name in self.class_names)]
-        rows = [[name, patient, *map(float, p), *map(int, t)] for name, (patient, p, t) in scored.items()]
+        columns = zip(named(scored), patients, scores, truth, strict=True)
+        rows = [[name, patient, *map(float, p), *map(int, t)] for name, patient, p, t in columns]
         write_csv(self.output_dir / "per_image.csv", header, rows)
         write_csv(self.output_dir / "summary.csv", Summary._fields, summary)
         draw_roc(truth, scores, self.class_names, self.output_dir / "roc.png")
         logger.info(table(summary, len(scored), len(set(patients))))
+
+
+def named(scored: Scored) -> list[str]:
+    """Names of the images; files of the same name in different folders are told apart by their whole path."""
+    names = Counter(map(case_name, scored))
+    return [case_name(path) if names[case_name(path)] == 1 else path for path in scored]
 
 
 def plain(value: Tensor) -> np.ndarray:
@@ -156,8 +190,9 @@ def mean_of(rows: Sequence[Summary], replicates: np.ndarray) -> Summary:
     complete = ~np.isnan(drawn).all(axis=1) if members else np.zeros(len(drawn), bool)
     means[complete] = np.nanmean(drawn[complete], axis=1)
     measures = [mean(name) for name in ("average_precision", "prevalence", "calibration_error")]
-    positives = sum(row.positives for row in members)
-    return Summary(f"mean of {len(members)}", positives, rows[0].images, mean("auc"), *interval(means), *measures, True)
+    totals = (sum(row.positives for row in members), rows[0].images)
+    name, limits = f"mean of {len(members)}", interval(means)
+    return Summary(name, *totals, mean("auc"), *limits, *measures, in_mean=bool(members))
 
 
 def table(summary: Sequence[Summary], images: int, patients: int) -> str:

@@ -19,10 +19,18 @@ WHITE = {"color": "white", "fontsize": 11}
 
 
 def draw_masked_image(
-    image: np.ndarray, masked: np.ndarray, reconstructed: np.ndarray, path: str | Path, title: str = ""
+    image: np.ndarray,
+    masked: np.ndarray,
+    reconstructed: np.ndarray,
+    path: str | Path,
+    title: str = "",
+    window: Sequence[float] | None = None,
 ) -> None:
-    """Input, masked input and reconstruction (H, W) in one window; `masked` is true where hidden."""
-    low, high = (float(value) for value in np.percentile(image, (0.5, 99.5)))
+    """Input, masked input and reconstruction (H, W) in one window, by default the image's percentiles 0.5 and 99.5.
+
+    `masked` is true where the network saw nothing; it is drawn in a flat colour.
+    """
+    low, high = (float(value) for value in window or np.percentile(image, (0.5, 99.5)))
     figure = Figure(figsize=(12, 4.5), facecolor="black", layout="constrained")
     figure.suptitle(title, **WHITE)
     panels = {"input": image, "masked": image, "reconstructed": reconstructed}

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .networks import ViTClassifier
+from .networks.tokens import patchify
 
 
 def relevance(network: ViTClassifier, image: Tensor, finding: int) -> Tensor:
@@ -15,9 +16,11 @@ def relevance(network: ViTClassifier, image: Tensor, finding: int) -> Tensor:
     Gradient times activation of the patch tokens before the last block, positive parts only, summed over channels
     (Grad-CAM, Selvaraju et al. 2017, on a Vision Transformer), enlarged bilinearly. It is no outline of a finding.
     """
-    *_, last = network.blocks
+    *first, last = network.blocks
     with torch.no_grad():
-        before = network.encode(image)[1][-2]
+        before = network.embed(patchify(image, network.patch_size), network.pos_embed[:, 1:])
+        for block in first:
+            before = block(before)
     with torch.enable_grad():
         tokens = before.detach().requires_grad_()
         logit = network.head(network.norm(last(tokens))[:, 0])[0, finding]

@@ -4,7 +4,8 @@ from .crops import CropDataset, EpochSampler
 from .datalists import datalist, input_images
 from .entries import CachedVolume
 from .images import ImageDataset
-from .nih import FINDINGS, nih_datalist
+from .nih import FINDINGS
+from .patients import nih_datalist
 from .radiographs import input_radiographs
 from .volumes import VolumeCache, VolumeDataset
 

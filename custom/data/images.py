@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..errors import InputError
-from ..files import case_name, replacing
+from ..files import replacing
 from .crops import EpochDataset, plain_tensor, random_state
 from .fingerprint import describe
 from .volumes import deterministic, preprocess, rank_and_world_size
@@ -57,11 +57,19 @@ class ImageCache:
             for path, shard in missing[first:] + missing[:first]:
                 if not path.is_file():
                     self._build(path, shard, num_workers, bar)
-        self.shards = [np.load(path, mmap_mode="r") for path in paths]
+        self.paths = paths
+        self._opened: dict[Path, np.ndarray] = {}
 
     def __getitem__(self, index: int) -> np.ndarray:
         """The image (C, H, W) uint8 of item `index`, still on disk."""
-        return self.shards[index // SHARD][index % SHARD]
+        path = self.paths[index // SHARD]
+        if path not in self._opened:
+            self._opened[path] = np.load(path, mmap_mode="r")
+        return self._opened[path][index % SHARD]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the open files, whose pixels a worker process would be sent one by one."""
+        return vars(self) | {"_opened": {}}
 
     def _build(self, path: Path, shard: Sequence[Mapping[str, Any]], num_workers: int, bar: tqdm) -> None:
         shape = self._decode(shard[0]).shape
@@ -82,8 +90,13 @@ class ImageCache:
             pool.shutdown(cancel_futures=True)
 
     def _decode(self, item: Mapping[str, Any]) -> np.ndarray:
-        image = preprocess(self.preprocessing, {"image": item["image"]})["image"]
-        return np.asarray(torch.as_tensor(image).to(torch.uint8))
+        image = np.asarray(torch.as_tensor(preprocess(self.preprocessing, {"image": item["image"]})["image"]))
+        if image.dtype != np.uint8:
+            raise InputError(
+                f"{item['image']} is {image.dtype} after preprocessing where 8-bit levels are kept; move what scales "
+                "it to the augmentation"
+            )
+        return image
 
 
 def shard_name(shard: Sequence[Mapping[str, Any]], description: Any) -> str:
@@ -106,7 +119,7 @@ def file_stamp(path: str | Path) -> list[Any]:
 
 
 class ImageDataset(EpochDataset):
-    """Items {"image": (C, H, W), "label": (K,) float32 where there is one, "patient", "name"} from an ImageCache.
+    """Items {"image": (C, H, W), "label": (K,) float32 where there is one, "patient", "source"} from an ImageCache.
 
     Args:
         data, cache_dir, preprocessing, num_workers: as for ImageCache.
@@ -140,4 +153,4 @@ class ImageDataset(EpochDataset):
         self.augmentation.set_random_state(state=random_state(self.seed, epoch, position))
         image = plain_tensor(self.augmentation(sample)["image"])
         label = {"label": torch.tensor(item["label"], dtype=torch.float32)} if "label" in item else {}
-        return {"image": image, **label, "patient": item["patient"], "name": case_name(item["image"])}
+        return {"image": image, **label, "patient": item["patient"], "source": item["image"]}

@@ -22,10 +22,10 @@ def is_dicom(path: Path) -> bool:
 
 
 def is_radiograph(path: Path) -> bool:
-    """Whether a file is an image by its ending, or DICOM without one."""
+    """Whether a file is an image by its ending, or DICOM by its content."""
     if not path.is_file() or path.name[0] == ".":
         return False
-    return has_suffix(path.name, RADIOGRAPH_SUFFIXES) or (not path.suffix and is_dicom(path))
+    return has_suffix(path.name, RADIOGRAPH_SUFFIXES) or is_dicom(path)
 
 
 def radiograph_files(folder: Path) -> list[Path]:
@@ -55,11 +55,19 @@ def input_radiographs(path: str | Path, skip_done_in: str | Path | None = None) 
     path = Path(path)
     if not path.exists():
         raise InputError(f"image {path} does not exist; correct the path")
-    files = radiograph_files(path) if path.is_dir() else [path]
-    pictures = [file for file in files if case_name(file).endswith("_relevance")]
-    files = [file for file in files if file not in pictures]
+    files = images_in(path) if path.is_dir() else [path]
     done = {file.name for file in Path(skip_done_in).glob("*_findings.json")} if skip_done_in else set()
     left = [file for file in files if f"{case_name(file)}_findings.json" not in done]
     if skip_done_in:
         logger.info(f"{len(files) - len(left)} of {len(files)} images are done already, {len(left)} to do")
     return [{"image": str(file)} for file in left]
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder without the pictures that an earlier run drew of them."""
+    files = radiograph_files(folder)
+    drawn = {f"{case_name(file)}_relevance" for file in files}
+    kept = [file for file in files if case_name(file) not in drawn]
+    if len(kept) < len(files):
+        logger.info(f"{len(files) - len(kept)} files in {folder} are pictures of an earlier run and are left out")
+    return kept

@@ -28,9 +28,9 @@ class LoadRadiographd(MapTransform):
     """Load an image file as a MetaTensor (1, size, size) uint8.
 
     Eight-bit grey levels are kept, colours become grey and transparency is ignored; deeper images are stretched from
-    their lowest to their highest level. DICOM goes through its modality and value-of-interest tables first, and
-    MONOCHROME1 is inverted. The shorter side is resized to `size`, bilinearly with anti-aliasing, and the middle of
-    the longer one is kept, as the reference does.
+    their lowest to their highest level. Of DICOM it is the window that is stretched, or the range where there is none,
+    after the modality table; MONOCHROME1 is inverted and padding is black. The shorter side is resized to `size`,
+    bilinearly with anti-aliasing, and the middle of the longer one is kept, as the reference does.
 
     Args:
         keys: keys of the file names.
@@ -78,33 +78,42 @@ def read_picture(path: Path) -> NDArray[Any]:
         return np.asarray(image) if deep else np.asarray(image.convert("L"))
 
 
-def read_dicom(path: Path) -> NDArray[Any]:
-    """Grey levels (H, W) of a DICOM image after its lookup tables, bright where more is attenuated."""
+def read_dicom(path: Path) -> NDArray[np.uint8]:
+    """Grey levels (H, W) of a DICOM image, its window or else its range stretched, bright where more is attenuated."""
     if not HAS_PYDICOM:
         raise InputError(f"{path} is DICOM, which needs the package pydicom; install it with `pip install pydicom`")
-    dataset = pydicom.dcmread(path)
     try:
+        dataset = pydicom.dcmread(path)
         pixels = dataset.pixel_array
-    except (AttributeError, NotImplementedError, RuntimeError) as error:
+        values = pydicom.pixels.apply_modality_lut(pixels, dataset).astype(np.float64)
+    except Exception as error:  # pydicom raises many kinds of errors for damaged files and missing decoders
         raise InputError(
-            f"{path} has pixels that cannot be decoded ({error}); install the decoder pydicom asks for, or convert it"
+            f"{path} has pixels that cannot be read ({error}); install the decoder that this names, or export it again"
         ) from error
     if pixels.ndim == 3 and pixels.shape[-1] == 3:
         return np.asarray(Image.fromarray(pixels.astype(np.uint8)).convert("L"))
     if pixels.ndim != 2:
         raise InputError(f"{path} has pixels of shape {pixels.shape} where one image (H, W) is due; export a frame")
-    pixels = pydicom.pixels.apply_voi_lut(pydicom.pixels.apply_modality_lut(pixels, dataset), dataset)
-    inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
-    return stretched(-pixels.astype(np.float64) if inverted else pixels)
+    padding = pixels == dataset.get("PixelPaddingValue", np.nan)
+    levels = stretched(values, dicom_window(dataset, values[~padding]))
+    levels = 255 - levels if dataset.get("PhotometricInterpretation") == "MONOCHROME1" else levels
+    return np.where(padding, np.uint8(0), levels)
 
 
-def stretched(levels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Any numbers (H, W) -> 0 to 255; all 0 where they are all the same or not finite."""
-    values = levels.astype(np.float64)
-    low, high = values.min(), values.max()
-    if not np.isfinite(high - low) or low == high:
+def dicom_window(dataset: Any, values: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Darkest and brightest value of the image's (first) window; the range of `values` where it has none."""
+    if "WindowCenter" in dataset and "WindowWidth" in dataset:
+        centre, width = (np.atleast_1d(dataset[name].value)[0] for name in ("WindowCenter", "WindowWidth"))
+        return float(centre) - float(width) / 2, float(centre) + float(width) / 2
+    return (values.min(), values.max()) if values.size else None
+
+
+def stretched(levels: NDArray[Any], window: tuple[float, float] | None = None) -> NDArray[np.uint8]:
+    """Any numbers (H, W) -> 0 to 255 over `window`, by default their range; all 0 where that is empty or not finite."""
+    low, high = window or (float(levels.min()), float(levels.max()))
+    if not np.isfinite(high - low) or low >= high:
         return np.zeros(levels.shape, np.uint8)
-    return np.round((values - low) * (255 / (high - low))).astype(np.uint8)
+    return np.round((levels.astype(np.float64).clip(low, high) - low) * (255 / (high - low))).astype(np.uint8)
 
 
 def to_square(levels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -5,11 +5,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from custom.errors import find_input_error
 
+from ..unit.test_radiographs import write_dicom
 from .conftest import RunBundle
 
 NAME = "vit_cxr14"
@@ -54,7 +56,7 @@ def test_pretraining_is_measured_and_pictured_on_images_it_has_not_seen(
 
 
 def test_pretraining_takes_a_plain_folder_without_labels(run_bundle: RunBundle, nih: Path, tmp_path: Path) -> None:
-    folder = {"dataset_dir": str(nih / "images")}
+    folder = {"dataset_dir": shutil.copytree(nih / "images", tmp_path / "plain").as_posix()}
     run_bundle(NAME, "train", "pretrain", output=tmp_path, **folder, probe_interval=0)
     assert (tmp_path / "pretrained.pt").is_file() and not (tmp_path / "probe.csv").exists()
 
@@ -69,6 +71,17 @@ def test_evaluation_reports_all_findings_of_unseen_patients(
     assert (tmp_path / "roc.png").is_file()
 
 
+def test_images_without_any_finding_are_still_evaluated(
+    run_bundle: RunBundle, model: Path, nih: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(nih, tmp_path / "data")
+    lines = (nih / "Data_Entry_2017.csv").read_text().splitlines()
+    healthy = [",".join([cells[0], "No Finding", *cells[2:]]) for cells in (line.split(",") for line in lines[1:])]
+    (data / "Data_Entry_2017.csv").write_text("\n".join([lines[0], *healthy]))
+    run_bundle(NAME, "train", "evaluate", output=tmp_path, dataset_dir=str(data), checkpoint=str(model))
+    assert [row["in_mean"] for row in table(tmp_path / "summary.csv")] == ["False"] * 15
+
+
 def test_a_linear_probe_is_one_config_away(run_bundle: RunBundle, encoder: Path, tmp_path: Path) -> None:
     run_bundle(NAME, "train", "evaluate", "linear_probe", output=tmp_path, pretrained_weights=str(encoder))
     assert len(table(tmp_path / "summary.csv")) == 14 + 1
@@ -81,6 +94,7 @@ def test_inference_of_a_file_and_a_folder(
     folder.mkdir()
     for path in sorted((nih / "images").iterdir())[:3]:
         shutil.copy(path, folder)
+    write_dicom(folder / "1.2.840.9", np.arange(48 * 48, dtype=np.uint16).reshape(48, 48))
     weights = {"checkpoint": str(model)}
     run_bundle(NAME, "inference", output=tmp_path / "one", dataset_dir=str(images[NAME]), finding="Edema", **weights)
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
@@ -101,7 +115,7 @@ def test_inference_of_a_file_and_a_folder(
 @pytest.mark.parametrize("options", [
     {"class_names": ["Effusion", "Other"]},
     {"in_channels": 3, "drop_last": True, "batch_size": 8},
-    {"validation_fraction": 0.0},
+    {"validation_fraction": 0.0, "keep_best": False},
 ])  # fmt: skip
 def test_options_of_training(run_bundle: RunBundle, nih: Path, tmp_path: Path, options: dict) -> None:
     data = shutil.copytree(nih, tmp_path / "data")

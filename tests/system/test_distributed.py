@@ -1,5 +1,6 @@
 """Two processes train one model and write one set of results."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -18,9 +19,9 @@ VOLUMES = f"--spacing [8,8,8] --img_size [32,32,32] {SIZE}"
 DECODER = "--decoder_hidden_size 24 --decoder_num_layers 1 --decoder_num_heads 2"
 
 
-def torchrun(name: str, configs: list[str], words: str, folder: Path, size: str = VOLUMES) -> None:
+def torchrun(name: str, configs: list[str], words: str, folder: Path, size: str = VOLUMES, processes: int = 2) -> None:
     files = [f"bundles/{name}/configs/{config}.json" for config in configs]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command += ["-m", "monai.bundle", "run", "--config_file", str(files), "--bundle_root", f"bundles/{name}"]
     command += (
         f"--dataset_dir {folder}/data --cache_dir {folder}/cache --output_dir {folder}/out {size} {words}".split()
@@ -73,3 +74,11 @@ def test_the_chest_x_ray_bundle_pretrains_and_finetunes_in_two_processes(tmp_pat
     listed = (tmp_path / "data" / "test_list.txt").read_text().split()
     rows = (tmp_path / "out" / "per_image.csv").read_text().splitlines()
     assert len(rows) == 1 + len(listed)  # every test image once
+    probe = f"--num_workers 0 --pretrained_weights {tmp_path}/cxr/pretrained.pt"
+    configs = ["train", "evaluate", "linear_probe"]
+    torchrun("vit_cxr14", [*configs, "multi_gpu_evaluate"], probe, tmp_path, size)
+    both = (tmp_path / "out" / "per_image.csv").read_text()
+    torchrun("vit_cxr14", configs, probe, tmp_path, size, processes=1)
+    assert sorted((tmp_path / "out" / "per_image.csv").read_text().splitlines()) == sorted(both.splitlines())
+    probed = list(csv.DictReader((tmp_path / "out" / "probe.csv").open()))
+    assert [row["epoch"] for row in probed] == ["0", "1"]

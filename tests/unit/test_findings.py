@@ -19,10 +19,10 @@ NAMES = ["Mass", "Hernia", "Edema"]
 
 
 def run_report(folder: Path, items: list[dict]) -> State:
-    """A report over items {"name", "patient", "pred", "label"}, as a MONAI evaluator hands them over."""
+    """A report over items {"source", "patient", "pred", "label"}, as a MONAI evaluator hands them over."""
 
     def step(engine: Engine, batch: list[dict]) -> list[dict]:
-        engine.state.batch = [{key: item[key] for key in ("name", "patient")} for item in batch]
+        engine.state.batch = [{key: item[key] for key in ("source", "patient")} for item in batch]
         return [{key: torch.tensor(item[key], dtype=torch.float32) for key in ("pred", "label")} for item in batch]
 
     engine = Engine(step)
@@ -36,7 +36,7 @@ def items() -> list[dict]:
     for index in range(100):
         label = [index % 2, int(index < 4), int(index % 5 == 0)]
         pred = [label[0], state.random(), 0.5]
-        made.append({"name": f"image{index}", "patient": str(index // 3), "label": label, "pred": pred})
+        made.append({"source": f"/data/image{index}.png", "patient": str(index // 3), "label": label, "pred": pred})
     return made
 
 
@@ -64,9 +64,31 @@ def test_the_key_metric_leaves_out_what_it_cannot_score() -> None:
     metric(torch.tensor([[0.9, 0.1], [0.2, 0.3]]), torch.tensor([[1, 0], [0, 0]]))
     assert metric.aggregate() == 1
     metric.reset()
+    metric(torch.tensor([[0.9, 0.1], [0.2, 0.3]] * 10), torch.tensor([[1, 0], [0, 0]] * 9 + [[1, 1], [0, 0]]))
+    assert metric.aggregate() == 1  # one positive is too few beside ten
+    metric.reset()
     metric(torch.rand(3, 2), torch.zeros(3, 2))
     with pytest.raises(InputError, match="validation_fraction"):
         metric.aggregate()
+
+
+def test_predictions_that_are_not_numbers_are_no_result(tmp_path: Path) -> None:
+    metric = MeanAUC()
+    metric(torch.full((4, 1), float("nan")), torch.tensor([[0], [0], [1], [1]]))
+    with pytest.raises(InputError, match="4 of 4 images are NaN"):
+        metric.aggregate()
+    broken = items()
+    broken[7]["pred"] = [float("nan")] * 3
+    with pytest.raises(InputError, match="1 of 100 images are NaN"):
+        run_report(tmp_path, broken)
+
+
+def test_images_of_the_same_name_in_two_folders_both_count(tmp_path: Path) -> None:
+    twice = items()
+    twice[1]["source"] = "/other/image0.png"
+    run_report(tmp_path, twice)
+    names = [row[0] for row in csv.reader((tmp_path / "per_image.csv").open())]
+    assert len(names) == 101 and {"/data/image0.png", "/other/image0.png", "image2"} <= set(names)
 
 
 def test_inference_writes_probabilities_and_a_picture(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The cache of 2D images: decoded once, complete or absent, the same items whatever the workers."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def test_items_are_the_decoded_images_with_their_labels(data: list[dict], tmp_pa
     item = dataset(data, tmp_path, random=False)[3]
     expected = LoadRadiographd("image", 16)({"image": data[3]["image"]})["image"] / 255
     assert torch.allclose(item["image"], expected.as_tensor(), atol=1e-6)
-    assert item["label"].tolist() == [1, 0] and item["patient"] == item["name"] == "3"
+    assert item["label"].tolist() == [1, 0] and item["patient"] == "3" and item["source"] == data[3]["image"]
 
 
 def test_each_image_is_decoded_once(data: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,9 +67,16 @@ def test_what_is_drawn_depends_on_seed_epoch_and_image_alone(data: list[dict], t
     sampler.set_epoch(4)
     for workers in (0, 2):
         loader = DataLoader(made, batch_size=3, sampler=sampler, num_workers=workers)
-        found = {name: image for batch in loader for name, image in zip(batch["name"], batch["image"], strict=True)}
-        assert torch.equal(found["2"], alone) and len(found) == 7
+        found = {name: image for batch in loader for name, image in zip(batch["source"], batch["image"], strict=True)}
+        assert torch.equal(found[data[2]["image"]], alone) and len(found) == 7
     assert not torch.equal(made[2]["image"], alone)
+
+
+def test_a_worker_is_not_sent_the_pixels(data: list[dict], tmp_path: Path) -> None:
+    made = dataset(data, tmp_path, size=256)
+    list(made)
+    assert len(pickle.dumps(made)) < 50_000 < 7 * 256 * 256
+    assert torch.equal(pickle.loads(pickle.dumps(made))[1]["image"], made[1]["image"])
 
 
 def test_an_empty_list_a_random_preprocessing_and_mixed_shapes_are_refused(data: list[dict], tmp_path: Path) -> None:
@@ -78,4 +86,6 @@ def test_an_empty_list_a_random_preprocessing_and_mixed_shapes_are_refused(data:
         ImageDataset(data, tmp_path, Compose([RandFlipd("image")]), [])
     shapes = iter([(1, 4, 4), (1, 4, 4), (1, 5, 4), *[(1, 4, 4)] * 6])
     with pytest.raises(InputError, match=r"shape \(1, 5, 4\)"):
-        ImageDataset(data, tmp_path, [lambda item: {"image": torch.ones(next(shapes))}], [])
+        ImageDataset(data, tmp_path, [lambda item: {"image": torch.ones(next(shapes), dtype=torch.uint8)}], [])
+    with pytest.raises(InputError, match="float32 after preprocessing"):
+        ImageDataset(data, tmp_path, [lambda item: {"image": torch.ones(1, 4, 4)}], [])

@@ -10,7 +10,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from custom.data import input_radiographs
-from custom.errors import InputError
+from custom.errors import InputError, find_input_error
 from custom.files import case_name
 from custom.transforms import LoadRadiographd
 
@@ -57,9 +57,40 @@ def test_dicom_is_bright_where_more_is_attenuated(tmp_path: Path) -> None:
     inverted = load(write_dicom(tmp_path / "one", 4095 - raw, "MONOCHROME1")).astype(int)
     assert np.abs(plain - LEVELS * (255 / 248)).max() <= 1
     assert np.abs(plain - inverted).max() <= 1
-    tables = {"RescaleSlope": 2, "RescaleIntercept": -100, "WindowCenter": 2000, "WindowWidth": 1000}
-    windowed = load(write_dicom(tmp_path / "window.dcm", raw, **tables))
-    assert windowed.min() == 0 and windowed.max() == 255 and len(np.unique(windowed)) < len(np.unique(plain))
+
+
+def test_the_window_of_dicom_is_what_is_stretched(tmp_path: Path) -> None:
+    raw = LEVELS.astype(np.uint16) * 16  # 0 to 3968
+    tables = {"RescaleSlope": 2, "RescaleIntercept": -100, "WindowCenter": 4000, "WindowWidth": 8000}
+    wide = load(write_dicom(tmp_path / "wide.dcm", raw, **tables)).astype(float)
+    assert np.abs(wide - (raw * 2.0 - 100).clip(0) / 8000 * 255).max() <= 1
+    narrow = load(write_dicom(tmp_path / "narrow.dcm", raw, WindowCenter=[2000, 5], WindowWidth=[100, 5]))
+    assert (narrow[raw <= 1950] == 0).all() and (narrow[raw >= 2050] == 255).all()
+    assert np.abs(narrow[raw == 1984].astype(float) - 0.34 * 255).max() <= 1
+
+
+def test_padding_of_dicom_is_black_and_does_not_count(tmp_path: Path) -> None:
+    raw = LEVELS.astype(np.uint16) + 3000
+    raw[:3] = 0
+    shown = load(write_dicom(tmp_path / "padded.dcm", raw, PixelPaddingValue=0))
+    assert (shown[:3] == 0).all() and shown[3:].min() == 0 and shown[3:].max() == 255
+
+
+def test_damaged_dicom_is_one_error(tmp_path: Path) -> None:
+    whole = bytearray(write_dicom(tmp_path / "whole.dcm", LEVELS.astype(np.uint16)).read_bytes())
+    state = np.random.default_rng(0)
+    for index in range(60):
+        damaged = whole[: state.integers(200, len(whole))] if index % 2 else bytearray(whole)
+        for place in state.integers(132, len(damaged), 8):
+            damaged[place] = state.integers(256)
+        path = tmp_path / f"{index}.dcm"
+        path.write_bytes(damaged)
+        try:
+            load(path)
+        except RuntimeError as error:  # how MONAI wraps it
+            assert find_input_error(error) is not None
+        except InputError:
+            pass
 
 
 def test_the_shorter_side_is_resized_and_the_middle_kept(tmp_path: Path) -> None:
@@ -88,11 +119,16 @@ def test_what_is_no_image_is_named(tmp_path: Path, kind: str) -> None:
 
 
 def test_inputs_are_a_file_or_the_images_of_a_folder(tmp_path: Path) -> None:
-    for name in ("b.png", "a.PNG", "c.jpg"):
+    for name in ("b.png", "a.PNG", "c.jpg", "a_relevance.png"):
         Image.fromarray(LEVELS).save(tmp_path / name)
-    write_dicom(tmp_path / "d", LEVELS)
+    write_dicom(tmp_path / "1.2.840.55", LEVELS)
     (tmp_path / "notes.txt").write_text("not an image")
-    assert [Path(item["image"]).name for item in input_radiographs(tmp_path)] == ["a.PNG", "b.png", "c.jpg", "d"]
+    assert [Path(item["image"]).name for item in input_radiographs(tmp_path)] == [
+        "1.2.840.55",
+        "a.PNG",
+        "b.png",
+        "c.jpg",
+    ]
     assert [case_name(name) for name in ("a.PNG", "b.dcm", "c.nii.gz", "d", "e.1.png")] == ["a", "b", "c", "d", "e.1"]
     done = tmp_path / "out"
     done.mkdir()
