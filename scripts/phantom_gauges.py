@@ -1,7 +1,7 @@
 """How hard are the phantoms? Random forests must fail on them and a small U-Net must not.
 
 python -m scripts.phantom_gauges run --population mr --out DIR trains both and draws
-docs/figures/phantom_mr_solvable.png.
+docs/figures/phantom_mr_solvable.png; findings --out DIR does the same for the findings of chest X-rays.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from custom.data.phantoms.mr import CONTRASTS, generate_mr
 
 from .phantom_forests import forest_gauge
 from .phantom_populations import CT, POPULATIONS, Population
+from .phantom_radiographs import draw_findings, films, findings
 from .phantom_unet import train_unet
 
 SOLVED = 0.75  # a phantom that a small U-Net cannot solve teaches nothing
@@ -114,4 +115,5 @@ def run(
 
 
 if __name__ == "__main__":
-    fire.Fire({"run": run, "draw": draw, "picture": picture})
+    commands = {"run": run, "draw": draw, "picture": picture}
+    fire.Fire(commands | {"findings": findings, "draw_findings": draw_findings, "films": films})

@@ -1,4 +1,4 @@
-"""Write synthetic patients to disk: python -m scripts.phantoms ct --cases 30 --out DIR; mr writes brain MR."""
+"""Write synthetic patients to disk: python -m scripts.phantoms ct --cases 30 --out DIR; mr and cxr are others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 import fire
 
 from custom.data.phantoms import ct as abdomen
+from custom.data.phantoms import cxr as chest
 from custom.data.phantoms import mr as brain
+from custom.data.phantoms.cxr_files import write_nih
 from custom.errors import InputError, explain_errors
 
 MR_LAYOUTS = {
@@ -65,6 +67,25 @@ def mr(
     MR_LAYOUTS[layout](Path(out), cases, seed=seed, shape=shape, spacing=spacing, workers=workers)
 
 
+def cxr(
+    out: str,
+    patients: int = 300,
+    seed: int = 0,
+    shape: Sequence[int] = chest.SHAPE,
+    workers: int = 2,
+) -> None:
+    """Chest X-rays with the 14 findings of ChestX-ray14, in its layout.
+
+    Args:
+        out: folder to write images, Data_Entry_2017.csv and the lists into.
+        patients: number of patients; each has 1 to 8 images.
+        seed: population.
+        shape: height and width in pixels.
+        workers: processes.
+    """
+    write_nih(Path(out), patients, seed=seed, shape=shape, workers=workers)
+
+
 if __name__ == "__main__":
     explain_errors()
-    fire.Fire({"ct": ct, "mr": mr})
+    fire.Fire({"ct": ct, "mr": mr, "cxr": cxr})
