@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from types import TracebackType
 
 
@@ -11,23 +12,27 @@ class InputError(ValueError):
     """A fault in files, folders, weights or parameters. Its message is one sentence: what, where, what to change."""
 
 
-def find_input_error(error: BaseException | None) -> InputError | None:
-    """The first InputError along the chain of causes of `error`, or None."""
+def chain_of(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and what caused it, back to the first cause."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
-        if isinstance(error, InputError):
-            return error
+        yield error
         seen.add(id(error))
         error = error.__cause__ or error.__context__
-    return None
+
+
+def find_input_error(error: BaseException | None) -> InputError | None:
+    """The first InputError along the chain of causes of `error`, or None."""
+    return next((link for link in chain_of(error) if isinstance(link, InputError)), None)
 
 
 def sentence_of(error: BaseException) -> str | None:
     """The sentence of the InputError behind `error`, or None. One from a loader's worker process arrives as text."""
+    for link in chain_of(error):
+        from_worker = re.findall(r"InputError: (.*)", str(link))  # the last line of a printed traceback
+        if from_worker:
+            return from_worker[-1]
     cause = find_input_error(error)
-    from_worker = re.findall(r"InputError: (.*)", str(cause or error))  # the last line of a printed traceback
-    if from_worker:
-        return from_worker[-1]
     return None if cause is None else str(cause)
 
 

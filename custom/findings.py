@@ -198,13 +198,15 @@ def mean_of(rows: Sequence[Summary], replicates: np.ndarray) -> Summary:
 def table(summary: Sequence[Summary], images: int, patients: int) -> str:
     """The report for the log."""
     lines = [f"{images} images of {patients} patients; AUC [95 % bootstrap interval over patients]"]
-    for row in summary:
+    for row in summary if summary[-1].in_mean else summary[:-1]:
         text = f"  {row.finding:<20}{row.auc:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]"
         lines.append(
             f"{text}  AP {row.average_precision:.3f}  ECE {row.calibration_error:.3f}  {row.positives} positive"
         )
-    left_out = [row.finding for row in summary if not row.in_mean]
-    if left_out:
+    left_out = [row.finding for row in summary[:-1] if not row.in_mean]
+    if not summary[-1].in_mean:
+        lines.append("  no finding has enough positives and negatives for a mean; evaluate more patients")
+    elif left_out:
         lines.append(f"  left out of the mean, too few positives or negatives: {', '.join(left_out)}")
     return "\n".join(lines)
 

@@ -164,10 +164,13 @@ class PretrainingMonitor:
             for batch in self.training_data or []:
                 self.position_mean.update(self.loss.target(**prepare_batch(batch, truth.device)[1]))
         self.position_mean.total = self.position_mean.total.to(truth.device)  # a resumed one comes from the CPU
+        first = self.position_mean.count == 0  # without anything learnt it would be no predictor: learn this batch
+        if first:
+            self.position_mean.update(truth)
         position = Prediction(self.position_mean.predict(hidden), hidden)
         neighbour = Prediction(neighbour_mean(truth, hidden, grid), hidden)
         flat = Prediction(self.loss.flat(gather_tokens(truth, hidden)), hidden)
-        if self.training_data is None:
+        if self.training_data is None and not first:
             self.position_mean.update(truth)
         predictions = zip(TRIVIAL, (neighbour, position, flat), strict=True)
         return {name: float(self.loss(prediction, target)) for name, prediction in predictions}

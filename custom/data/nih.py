@@ -136,8 +136,8 @@ def listed(folder: Path, name: str, known: Mapping[str, Radiograph]) -> list[Rad
     lost = [image for image in names if image not in known]
     if lost:
         files = image_files(folder)
-        reason = "which no row of Data_Entry_2017.csv describes" if lost[0] in files else "which are missing"
-        raise InputError(f"{folder / name} names {named(lost)}, {reason}; unpack all archives, or shorten the list")
+        reason = "no row of Data_Entry_2017.csv describes that" if lost[0] in files else "no such file is there"
+        raise InputError(f"{folder / name} names {named(lost)}, but {reason}; unpack all archives, or shorten the list")
     return [known[image] for image in names]
 
 

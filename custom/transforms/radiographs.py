@@ -88,7 +88,7 @@ def read_dicom(path: Path) -> NDArray[np.uint8]:
         values = pydicom.pixels.apply_modality_lut(pixels, dataset).astype(np.float64)
     except Exception as error:  # pydicom raises many kinds of errors for damaged files and missing decoders
         raise InputError(
-            f"{path} has pixels that cannot be read ({error}); install the decoder that this names, or export it again"
+            f"{path} has pixels that cannot be read ({error}); export it again, or install the decoder if one is named"
         ) from error
     if pixels.ndim == 3 and pixels.shape[-1] == 3:
         return np.asarray(Image.fromarray(pixels.astype(np.uint8)).convert("L"))

@@ -90,3 +90,16 @@ def test_the_first_input_error_of_a_chain_is_found_and_a_circle_ends() -> None:
     alone.__context__ = KeyError("other")
     alone.__context__.__context__ = alone
     assert find_input_error(alone) is None and sentence_of(alone) is None
+
+
+def test_a_sentence_from_a_worker_is_found_behind_other_errors() -> None:
+    """A loader's worker sends its error as text, and MONAI wraps that again."""
+    try:
+        try:
+            raise RuntimeError(
+                "Caught RuntimeError in worker 0.\nTraceback\ncustom.errors.InputError: a.png is damaged"
+            )
+        except RuntimeError as error:
+            raise RuntimeError("Failed to evaluate ConfigExpression") from error
+    except RuntimeError as error:
+        assert sentence_of(error) == "a.png is damaged"

@@ -121,7 +121,7 @@ NAMES = [name for name, *_ in ROWS]
 
 @pytest.mark.parametrize(("change", "words"), [
     ({"rows": [*ROWS, ("00000099_000.png", "Fracture", "99")]}, ["00000099_000.png", "'Fracture'", "class_names"]),
-    ({"train": ["lost.png", *NAMES]}, ["train_val_list.txt", "lost.png", "missing"]),
+    ({"train": ["lost.png", *NAMES]}, ["train_val_list.txt", "lost.png", "no such file"]),
     ({"train": NAMES[:41], "test": NAMES[40:]}, ["1 patients are in", f": {ROWS[40][2]};"]),
     ({"rows": [*ROWS, ROWS[0]]}, [ROWS[0][0], "twice"]),
     ({"rows": [*ROWS, ("00000099_000.png", "", "99")]}, ["00000099_000.png", "without image, findings or patient"]),
