@@ -1,12 +1,12 @@
 """Our networks give the numbers of the published model code when they hold its weights."""
 
-import re
 from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional
 
+from custom.convert import SELFMEDMAE_MAE, renamed, to_custom
 from custom.losses import MaskedPatchLoss
 from custom.networks import MAE, UNETR, ViTClassifier
 from custom.networks.tokens import patchify, sincos_position, unpatchify
@@ -20,39 +20,13 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-5) -> 
     return torch.allclose(ours, theirs, rtol=0, atol=tolerance)
 
 
-def mae_keys(state: dict) -> dict:
-    """Published names -> ours; fixed position embeddings gain the zero row of the class token."""
-    renamed = {
-        re.sub("^encoder_to_decoder", "decoder.embed", key).replace("mask_token", "decoder.mask_token"): value
-        for key, value in state.items()
-        if "pos_embed" not in key
-    }
-    renamed["encoder.pos_embed"] = functional.pad(state["encoder_pos_embed"], (0, 0, 1, 0))
-    renamed["decoder.pos_embed"] = state["decoder_pos_embed"]
-    return renamed
-
-
-def unetr_keys(state: dict) -> dict:
-    """Published names -> ours."""
-    names = {"encoder1": "image_block", "encoder2": "skip_blocks.0", "encoder3": "skip_blocks.1"}
-    names |= {"encoder4": "skip_blocks.2", "decoder5": "up_blocks.0", "decoder4": "up_blocks.1"}
-    names |= {"decoder3": "up_blocks.2", "decoder2": "up_blocks.3"}
-    return {re.sub(r"(?<=decoder\.)(en|de)coder\d", lambda m: names[m[0]], key): value for key, value in state.items()}
-
-
-def load_published(model: torch.nn.Module, state: dict) -> None:
-    """Every published tensor finds its place; of ours only the record of the grid is without one."""
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    assert set(missing) <= {"encoder.grid_size", "grid_size"} and not unexpected
-
-
 @pytest.fixture(params=MAE_CASES)
 def mae_case(request: pytest.FixtureRequest) -> tuple[MAE, dict]:
     case = torch.load(FIXTURES / "parity_mae3d.pt", weights_only=True)["cases"][request.param]
     channels = case["args"]["in_chans"]
     model = MAE(channels, [32] * 3, 8, 48, 2, 3, decoder_hidden_size=24, decoder_num_layers=2, decoder_num_heads=3)
     fresh_position = model.encoder.pos_embed.clone(), model.decoder.pos_embed.clone()
-    load_published(model, mae_keys(case["state_dict"]))
+    model.load_state_dict(to_custom(case["state_dict"]))
     assert close(fresh_position[0], model.encoder.pos_embed, 1e-7), "sine-cosine tables differ"
     assert close(fresh_position[1], model.decoder.pos_embed, 1e-7), "sine-cosine tables differ"
     return model, case
@@ -79,9 +53,8 @@ def test_mae_loss_and_gradients_equal_the_published_code(mae_case: tuple[MAE, di
     assert abs(loss.item() - case["loss"].item()) < 1e-6
     loss.backward()
     ours = dict(model.named_parameters())
-    for name, gradient in mae_keys(case["grads"] | {k: v for k, v in case["state_dict"].items() if "pos" in k}).items():
-        if "pos_embed" not in name:
-            assert close(ours[name].grad, gradient), name
+    for name, gradient in renamed(case["grads"], SELFMEDMAE_MAE).items():
+        assert close(ours[name].grad, gradient), name
 
 
 def test_mae_reconstruction_equals_the_published_code_on_hidden_patches(mae_case: tuple[MAE, dict]) -> None:
@@ -99,7 +72,7 @@ def test_mae_reconstruction_equals_the_published_code_on_hidden_patches(mae_case
 def test_unetr_equals_the_published_code() -> None:
     case = torch.load(FIXTURES / "parity_unetr.pt", weights_only=True)["case"]
     model = UNETR(1, 14, [32] * 3, 16, 4, 48, 12, 3, drop_path_rate=0.1).eval()
-    load_published(model, unetr_keys(case["state_dict"]))
+    model.load_state_dict(to_custom(case["state_dict"]))
     tokens, hidden = model.encoder(case["x"])
     assert close(tokens[:, 1:], case["encoder_out"])
     assert all(close(hidden[layer][:, 1:], case[f"hidden_{layer}"]) for layer in model.skip_layers)
@@ -111,7 +84,7 @@ def test_unetr_equals_the_published_code() -> None:
 def test_vit_classifier_equals_the_published_code() -> None:
     case = torch.load(FIXTURES / "parity_vit2d.pt", weights_only=True)
     model = ViTClassifier(3, [32, 32], 8, 14, hidden_size=48, num_layers=3, num_heads=3, pos_embed="learnable").eval()
-    load_published(model, case["state_dict"])
+    model.load_state_dict(to_custom(case["state_dict"]))
     assert close(model(case["x"]), case["logits"])
 
 
