@@ -1,4 +1,4 @@
-"""Scores of probabilities: area under the ROC curve, average precision, calibration, and intervals over patients."""
+"""Scores of probabilities: area under the ROC curve, calibration, and intervals over patients."""
 
 from __future__ import annotations
 
@@ -28,16 +28,6 @@ def roc_auc(truth: NDArray, scores: NDArray, weight: NDArray | None = None) -> A
     won = (positive * (negative.cumsum(axis=1) - negative / 2)).sum(axis=1)
     pairs = positive.sum(axis=1) * negative.sum(axis=1)
     return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
-
-
-def average_precision(truth: NDArray, scores: NDArray) -> float:
-    """Mean precision over the positives, each at its own threshold; its chance level is the prevalence. NaN without."""
-    order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.diff(scores[order], append=np.inf))  # the last of each group of equal scores
-    hits = truth[order].cumsum()[ends]
-    if not len(hits) or hits[-1] == 0:
-        return float("nan")
-    return float((np.diff(hits, prepend=0) * hits / (ends + 1)).sum() / hits[-1])
 
 
 def roc_curve(truth: NDArray, scores: NDArray) -> tuple[Array, Array]:

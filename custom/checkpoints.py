@@ -87,7 +87,8 @@ def load_weights(network: nn.Module, path: str | Path, any_img_size: bool = Fals
 def on_grid_of(target: Mapping[str, Tensor], weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The `weights` of a ViT with their position embedding on the grid of `target`, where the two differ."""
     grids = [state.get("grid_size") for state in (weights, target)]
-    if None in grids or "pos_embed" not in weights or len(grids[0]) != len(grids[1]) or grids[0].equal(grids[1].cpu()):
+    known = "pos_embed" in weights and all(grid is not None for grid in grids)
+    if not known or len(grids[0]) != len(grids[1]) or grids[0].equal(grids[1].cpu()):
         return weights
     old, new = (grid.tolist() for grid in grids)
     logger.info(f"pos_embed: interpolated from grid {old} to {new}")

@@ -1,4 +1,4 @@
-"""Weights of other projects in, and ours out to them: renamed, repaired, every tensor accounted for.
+"""Weights of other projects as ours: renamed, repaired, every tensor accounted for.
 
 Formats are recognised by their keys: SelfMedMAE (the published code), facebookresearch/mae and timm, MONAI's
 MaskedAutoEncoderViT, ViT and ViTAutoEnc, and our own. MONAI's layer norms have an epsilon of 1e-5 where ours, as
@@ -76,10 +76,10 @@ def renamed(weights: Weights, rules: Rules) -> Weights:
 
 def recognise(weights: Weights) -> str:
     """The format of `weights` by its keys; InputError with what was expected if it is none."""
-    for name, keys in MARKS.items():
+    for name, (keys, _) in FORMATS.items():
         if all(key in weights for key in keys):
             return name
-    expected = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in MARKS.items())
+    expected = "; ".join(f"{name}: {', '.join(keys)}" for name, (keys, _) in FORMATS.items())
     raise InputError(f"weights with keys such as {sorted(weights)[0]!r} are of no known format; expected {expected}")
 
 
@@ -99,7 +99,8 @@ def to_custom(weights: Weights, grid: Sequence[int] | None = None) -> Weights:
     unused = [key for key in weights if re.search(UNUSED, key)]
     if unused:
         logger.info(f"left out {len(unused)} tensors that no output depends on, first {unused[0]}")
-    done = READERS[name]({key: value for key, value in weights.items() if key not in unused}, grid)
+    read = FORMATS[name][1]
+    done = read({key: value for key, value in weights.items() if key not in unused}, grid)
     strange = [key for key in done if not re.search(OURS, key)]
     if strange:
         raise InputError(f"{name} weights hold {strange[0]!r}, for which there is no place; remove it from the file")
@@ -181,21 +182,17 @@ def find_grid(tokens: int, axes: int, grid: Sequence[int] | None) -> tuple[list[
     )
 
 
-MARKS: dict[str, tuple[str, ...]] = {
-    "SelfMedMAE's MAE": ("encoder_pos_embed", "encoder_to_decoder.weight", "encoder.patch_embed.proj.weight"),
-    "SelfMedMAE's UNETR": ("encoder.pos_embed", "decoder.encoder1.layer.conv1.conv.weight"),
-    "custom MAE or UNETR": ("encoder.pos_embed", "encoder.grid_size"),
-    "custom ViT": ("pos_embed", "grid_size"),
-    "facebookresearch/mae": ("pos_embed", "patch_embed.proj.weight", "decoder_pred.weight"),
-    "ViT (timm, SelfMedMAE)": ("cls_token", "pos_embed", "patch_embed.proj.weight", "norm.weight"),
-    "MONAI": ("patch_embedding.patch_embeddings.weight", "patch_embedding.position_embeddings"),
-}
-READERS: dict[str, Callable[[Weights, Sequence[int] | None], Weights]] = {
-    "SelfMedMAE's MAE": from_selfmedmae_mae,
-    "SelfMedMAE's UNETR": from_selfmedmae_unetr,
-    "custom MAE or UNETR": lambda weights, grid: weights,
-    "custom ViT": lambda weights, grid: weights,
-    "facebookresearch/mae": from_facebook_mae,
-    "ViT (timm, SelfMedMAE)": from_vit,
-    "MONAI": from_monai,
+Reader = Callable[[Weights, Sequence[int] | None], Weights]
+# Format -> the keys that tell it from those below, and what turns it into ours.
+FORMATS: dict[str, tuple[tuple[str, ...], Reader]] = {
+    "SelfMedMAE's MAE": (
+        ("encoder_pos_embed", "encoder_to_decoder.weight", "encoder.patch_embed.proj.weight"),
+        from_selfmedmae_mae,
+    ),
+    "SelfMedMAE's UNETR": (("encoder.pos_embed", "decoder.encoder1.layer.conv1.conv.weight"), from_selfmedmae_unetr),
+    "custom MAE or UNETR": (("encoder.pos_embed", "encoder.grid_size"), lambda weights, grid: weights),
+    "custom ViT": (("pos_embed", "grid_size"), lambda weights, grid: weights),
+    "facebookresearch/mae": (("pos_embed", "patch_embed.proj.weight", "decoder_pred.weight"), from_facebook_mae),
+    "ViT (timm, SelfMedMAE)": (("cls_token", "pos_embed", "patch_embed.proj.weight", "norm.weight"), from_vit),
+    "MONAI": (("patch_embedding.patch_embeddings.weight", "patch_embedding.position_embeddings"), from_monai),
 }

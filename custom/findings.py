@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
-from monai.metrics import ROCAUCMetric
+from monai.metrics import ROCAUCMetric, compute_average_precision
 from torch import Tensor
 
-from .auc import average_precision, bootstrap_aucs, calibration_error, interval, roc_auc
+from .auc import bootstrap_aucs, calibration_error, interval, roc_auc
 from .errors import InputError
 from .files import case_name, write_csv
 from .handlers import is_main_process
@@ -175,6 +176,13 @@ def summarise(
         area, limits = float(roc_auc(truth[:, k], scores[:, k])[0]), interval(replicates[:, k])
         rows.append(Summary(name, positives, len(truth), area, *limits, precision, truth[:, k].mean(), error, counts))
     return [*rows, mean_of(rows, replicates)]
+
+
+def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
+    """Mean precision over the positives, whose chance level is the prevalence; NaN without one."""
+    if not truth.any():
+        return float("nan")
+    return float(compute_average_precision(torch.from_numpy(scores), torch.from_numpy(truth)))
 
 
 def mean_of(rows: Sequence[Summary], replicates: np.ndarray) -> Summary:

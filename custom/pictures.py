@@ -71,7 +71,7 @@ def draw_overlay(
         handles = [Patch(color=_colour(label), label=names.get(label, f"label {label}")) for label in present]
         style = {"frameon": False, "labelcolor": "white", "fontsize": 10, "handlelength": 1.0, "columnspacing": 1.5}
         figure.legend(handles=handles, loc="lower center", ncols=min(LEGEND_COLUMNS, len(handles)), **style)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_reconstruction(
@@ -102,7 +102,7 @@ def draw_reconstruction(
                 hidden = _plane(np.asarray(masked) > 0, view, centre)
                 axis.imshow(_flat(hidden, MASKED_COLOUR, 1.0), aspect="auto", interpolation="nearest")
         axes[row][0].set_ylabel(name, color="white", fontsize=12)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _busiest(mask: np.ndarray) -> tuple[int, ...]:
@@ -189,6 +189,7 @@ def _colour(label: int) -> str:
     return ORGAN_COLOURS[(label - 1) % len(ORGAN_COLOURS)]
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Path, dpi: int = 110) -> None:
+    """Write a PNG that is complete or absent."""
     with replacing(path) as unfinished:
-        figure.savefig(unfinished, dpi=110, format="png")
+        figure.savefig(unfinished, dpi=dpi, format="png")

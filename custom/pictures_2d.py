@@ -11,10 +11,9 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from .auc import roc_auc, roc_curve
-from .files import replacing
-from .pictures import MASKED_COLOUR
+from .pictures import MASKED_COLOUR, save_figure
 
-COLUMNS = 5
+COLUMNS, DPI = 5, 100
 WHITE = {"color": "white", "fontsize": 11}
 
 
@@ -44,7 +43,7 @@ def draw_masked_image(
                 vmax=1,
                 interpolation="nearest",
             )
-    save(figure, path)
+    save_figure(figure, path, DPI)
 
 
 def draw_relevance(
@@ -71,7 +70,7 @@ def draw_relevance(
     bars.set_title("probability", **WHITE)
     bars.tick_params(colors="white")
     bars.spines[:].set_visible(False)
-    save(figure, path)
+    save_figure(figure, path, DPI)
 
 
 def draw_roc(truth: np.ndarray, scores: np.ndarray, class_names: Sequence[str], path: str | Path) -> None:
@@ -92,7 +91,7 @@ def draw_roc(truth: np.ndarray, scores: np.ndarray, class_names: Sequence[str], 
         axis.set(aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
     figure.supxlabel("false positive rate", fontsize=10)
     figure.supylabel("true positive rate", fontsize=10)
-    save(figure, path)
+    save_figure(figure, path, DPI)
 
 
 def show(axis: Axes, levels: np.ndarray, window: tuple[float, float], title: str) -> None:
@@ -100,9 +99,3 @@ def show(axis: Axes, levels: np.ndarray, window: tuple[float, float], title: str
     axis.imshow(levels, cmap="gray", vmin=window[0], vmax=max(window[1], window[0] + 1e-6))
     axis.set_title(title, **WHITE)
     axis.set_axis_off()
-
-
-def save(figure: Figure, path: str | Path) -> None:
-    """Write a PNG that is complete or absent."""
-    with replacing(path) as unfinished:
-        figure.savefig(unfinished, dpi=100, format="png")

@@ -113,7 +113,7 @@ def read_row(row: Mapping[str, str | None], class_names: Sequence[str], file: Pa
             f"{file} gives {name} the finding {unknown[0]!r}, which is none of {', '.join(class_names)}; correct it "
             "or set class_names"
         )
-    return patient.lstrip("0"), findings
+    return patient.lstrip("0") or "0", findings
 
 
 def image_files(folder: Path) -> dict[str, Path]:

@@ -81,12 +81,10 @@ def patient_sections(
     listings: Sequence[Listing], fractions: Mapping[str, float], seed: int
 ) -> dict[str, list[Radiograph]]:
     """Divide the images of all folders by patient: as official lists say, else by `share`."""
-    official = {True: set[str](), False: set[str]()}  # patients of test lists, and of the training lists beside them
-    for listing in listings:
-        if listing.test:
-            official[True] |= {radiograph.patient for radiograph in listing.test}
-            official[False] |= {radiograph.patient for radiograph in listing.rest}
-    both = sorted(official[True] & official[False])
+    official = [listing for listing in listings if listing.test]
+    tested = {radiograph.patient for listing in official for radiograph in listing.test}
+    kept = {radiograph.patient for listing in official for radiograph in listing.rest}
+    both = sorted(tested & kept)
     if both:
         raise InputError(
             f"{len(both)} patients are in a {TEST_LIST} and among the training images: {named(both)}; remove the "
@@ -95,8 +93,8 @@ def patient_sections(
     parts: dict[str, list[Radiograph]] = {name: [] for name in SECTIONS}
     for radiograph in (image for listing in listings for image in (*listing.rest, *listing.test)):
         patient = radiograph.patient
-        drawn = patient not in official[False] and share(patient, "test", seed) < fractions["test"]
-        if patient in official[True] or drawn:
+        drawn = patient not in kept and share(patient, "test", seed) < fractions["test"]
+        if patient in tested or drawn:
             parts["test"].append(radiograph)
         else:
             held_out = share(patient, "validation", seed) < fractions["validation"]

@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from custom import auc
+from custom.findings import average_precision
 
 STATE = np.random.default_rng(0)
 TRUTH = STATE.integers(0, 2, 300).astype(float)
@@ -13,7 +14,7 @@ SCORES = np.round(STATE.random(300) + 0.3 * TRUTH, 1)  # with many ties
 
 def test_auc_and_average_precision_are_those_of_scikit_learn() -> None:
     assert auc.roc_auc(TRUTH, SCORES)[0] == pytest.approx(roc_auc_score(TRUTH, SCORES))
-    assert auc.average_precision(TRUTH, SCORES) == pytest.approx(average_precision_score(TRUTH, SCORES))
+    assert average_precision(TRUTH, SCORES) == pytest.approx(average_precision_score(TRUTH, SCORES))
     false, true = auc.roc_curve(TRUTH, SCORES)
     assert np.trapezoid(true, false) == pytest.approx(roc_auc_score(TRUTH, SCORES))
 
@@ -28,7 +29,7 @@ def test_without_positives_or_negatives_scores_are_undefined() -> None:
     assert np.isnan(auc.roc_auc(np.zeros(5), np.arange(5.0))[0]) and np.isnan(
         auc.roc_auc(np.ones(5), np.arange(5.0))[0]
     )
-    assert np.isnan(auc.average_precision(np.zeros(5), np.arange(5.0)))
+    assert np.isnan(average_precision(np.zeros(5), np.arange(5.0)))
 
 
 def test_calibration_error_is_the_gap_between_said_and_seen() -> None:

@@ -157,6 +157,21 @@ def test_a_classifier_goes_to_monai_and_back(qkv_bias: bool, tmp_path: Path) -> 
         assert torch.allclose(mine(image), theirs(image)[0], atol=1e-5)
 
 
+def test_the_shipped_classifier_differs_in_monai_by_its_epsilon_alone(tmp_path: Path) -> None:
+    """The numbers of README: about .003 of logits up to 5.5, and a hundredth of that once the epsilon is ours."""
+    sizes = {"hidden_size": 192, "num_layers": 12, "num_heads": 3}
+    shipped = Path(__file__).parents[2] / "bundles" / "vit_cxr14" / "models" / "model.pt"
+    ours = load_weights(ViTClassifier(1, [224, 224], 16, 14, **sizes, pos_embed="learnable"), shipped).eval()
+    more = {"mlp_dim": 768, "qkv_bias": True, "classification": True, "num_classes": 14, "post_activation": ""}
+    theirs = MonaiViT(1, (224, 224), 16, **sizes, **more, spatial_dims=2).eval()
+    theirs.load_state_dict(to_monai(ours.state_dict()))
+    image = torch.randn(2, 1, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found = ours(image)
+        assert 1e-4 < float((found - theirs(image)[0]).abs().max()) < 1e-2
+        assert float((found - with_our_epsilon(theirs)(image)[0]).abs().max()) < 2e-4
+
+
 def test_facebooks_autoencoder_and_timms_vit_are_read(tmp_path: Path) -> None:
     mae = perturbed(MAE(3, [32, 32], 8, **SMALL, **DECODER))
     names = {"encoder.": "", "decoder.blocks": "decoder_blocks", "decoder.norm": "decoder_norm"}

@@ -26,8 +26,8 @@ PIR = torch.tensor(((0, 0, 2.0, 5), (-1.0, 0, 0, 7), (0, -4.0, 0, 9), (0, 0, 0, 
 def figure(monkeypatch) -> Callable[[], Figure]:
     """The figure drawn last, as matplotlib holds it."""
     drawn = []
-    save = pictures._save
-    monkeypatch.setattr(pictures, "_save", lambda figure, path: (drawn.append(figure), save(figure, path)))
+    save = pictures.save_figure
+    monkeypatch.setattr(pictures, "save_figure", lambda figure, path: (drawn.append(figure), save(figure, path)))
     return lambda: drawn[-1]
 
 
