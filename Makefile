@@ -7,15 +7,23 @@ TORCH ?= torch==2.13.0
 BUNDLE ?= unetr_btcv
 DEMO := $(if $(filter unetr_btcv,$(BUNDLE)),demo,demo/$(BUNDLE))
 
+# MONAI Label's torch and torchvision, of one build; `===` takes the registry's own, not a local CPU build of torch.
+LABEL_TORCH ?= torch===2.13.0 torchvision===0.28.0
+# What `make label` serves: a folder of NIfTI or PNG files, or the address of a DICOMweb server; else generated images.
+STUDIES ?=
+PORT ?= 8000
+
 VENV := $(CURDIR)/.venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+LABEL_RUN := $(CURDIR)/.venv-label/bin/python
+LABEL_READY := $(CURDIR)/.venv-label/.ready
 
-.PHONY: help demo test lint pack bench clean
+.PHONY: help demo test lint pack bench label test-label clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 $(READY): requirements.txt requirements-dev.txt
 	@$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'Python 3.11 or newer is needed: make PYTHON=python3.11 TARGET')"
@@ -41,5 +49,18 @@ bench: $(READY) ## time and memory of segmenting a 512x512x128 CT; images/s of c
 	$(RUN) -W ignore -m scripts.bench
 	$(RUN) -W ignore -m scripts.bench_images
 
+$(LABEL_READY): requirements-label.txt
+	@$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else 'MONAI Label needs Python 3.11: make PYTHON=python3.11 label')"
+	$(PYTHON) -m venv $(CURDIR)/.venv-label
+	$(LABEL_RUN) -m pip install --quiet --upgrade $(LABEL_TORCH)
+	$(LABEL_RUN) -m pip install --quiet --no-deps -r requirements-label.txt
+	touch $(LABEL_READY)
+
+label: $(LABEL_READY) ## MONAI Label with the bundles on http://127.0.0.1:8000; STUDIES=folder of images or DICOMweb address
+	$(LABEL_RUN) -W ignore -m scripts.label $(if $(STUDIES),--studies $(STUDIES)) --port $(PORT)
+
+test-label: $(LABEL_READY) ## MONAI Label: start the server, infer, save labels, train
+	$(LABEL_RUN) -m pytest tests/system/test_label.py
+
 clean: ## remove what the other targets made, but not .venv
-	rm -rf demo dist .pytest_cache .ruff_cache bundles/*/eval bundles/*/cache
+	rm -rf demo dist label .pytest_cache .ruff_cache bundles/*/eval bundles/*/cache

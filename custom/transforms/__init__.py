@@ -8,6 +8,7 @@ from .load import LoadVolumed
 from .native import NativeImaged, NativeLabelsd
 from .pictures import SaveOverlayd, SaveReconstructiond
 from .radiographs import LoadRadiographd
+from .spacing import Spacingd
 from .tumour import NativeTumourLabelsd, SaveTumourOverlayd, TumourRegionsd
 from .write import CompleteNibabelWriter
 
@@ -28,5 +29,6 @@ __all__ = [
     "SaveReconstructiond",
     "SaveRelevanced",
     "SaveTumourOverlayd",
+    "Spacingd",
     "TumourRegionsd",
 ]

@@ -50,7 +50,8 @@ class LoadRadiographd(MapTransform):
         for key in self.key_iterator(loaded):
             path = Path(loaded[key])
             levels = read_radiograph(path)
-            meta = {"filename_or_obj": str(path), "spatial_shape": list(levels.shape)}
+            # No spatial_shape: MONAI Label would resize the prediction, one number a finding, to it.
+            meta = {"filename_or_obj": str(path)}
             loaded[key] = MetaTensor(torch.from_numpy(to_square(levels, self.size))[None], meta=meta)
         return loaded
 

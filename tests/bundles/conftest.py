@@ -25,6 +25,8 @@ TINY = {
     "unetr_brats": NETWORK | SPACING | {"feature_size": 4},
     "vit_cxr14": NETWORK | {"img_size": 32},
 }
+# Ends a run of two epochs after the first, with the learning rates of two.
+STOPPED = {"train#trainer#max_epochs": 1, "lr_scheduler#total_steps": "$2 * len(@train#dataloader)"}
 QUICK = {"num_workers": 0, "max_epochs": 1, "warmup_epochs": 0}
 
 RunBundle = Callable[..., None]

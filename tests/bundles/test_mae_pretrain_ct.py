@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from .conftest import RunBundle
+from .conftest import STOPPED, RunBundle
 
 
 def test_pretraining_writes_weights_measurements_and_a_resumable_state(pretrained: Path) -> None:
@@ -33,10 +33,9 @@ def test_pretraining_writes_weights_measurements_and_a_resumable_state(pretraine
 def test_a_resumed_pretraining_equals_an_unbroken_one(run_bundle: RunBundle, pretrained: Path, tmp_path: Path) -> None:
     run_bundle("mae_pretrain_ct", "train", output=tmp_path, max_epochs=2, monitor_interval=1, save_interval=1)
     unbroken = torch.load(tmp_path / "model.pt", weights_only=True)["model"]
-    # the schedule spans two epochs in both; the first run is stopped after one by its own step limit
     half = tmp_path / "half"
     options = {"max_epochs": 2, "monitor_interval": 1, "save_interval": 1}
-    run_bundle("mae_pretrain_ct", "train", output=half, **options, **{"train#trainer#max_epochs": 1})
+    run_bundle("mae_pretrain_ct", "train", output=half, **options, **STOPPED)
     run_bundle("mae_pretrain_ct", "train", output=half, **options, resume=True)
     resumed = torch.load(half / "model.pt", weights_only=True)["model"]
     assert all(torch.equal(unbroken[key], resumed[key]) for key in unbroken)

@@ -12,7 +12,7 @@ import torch
 
 from custom.errors import find_input_error
 
-from .conftest import RunBundle
+from .conftest import STOPPED, RunBundle
 
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:
@@ -43,7 +43,7 @@ def test_best_and_last_checkpoints_are_written(finetuned: Path) -> None:
 def test_a_resumed_run_equals_an_unbroken_one(run_bundle: RunBundle, tmp_path: Path) -> None:
     options = {"max_epochs": 2, "val_interval": 1}
     run_bundle("unetr_btcv", "train", output=tmp_path / "whole", **options)
-    run_bundle("unetr_btcv", "train", output=tmp_path / "half", **options, **{"train#trainer#max_epochs": 1})
+    run_bundle("unetr_btcv", "train", output=tmp_path / "half", **options, **STOPPED)
     run_bundle("unetr_btcv", "train", output=tmp_path / "half", **options, resume=True)
     whole, resumed = _weights(tmp_path / "whole" / "last.pt"), _weights(tmp_path / "half" / "last.pt")
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)

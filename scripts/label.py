@@ -1,0 +1,97 @@
+"""MONAI Label with the bundles of this collection: its app, the bundles as it needs them, first images, the server.
+
+Runs in MONAI Label's own environment (`make label`), which has the packages of requirements-label.txt.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import fire
+
+from custom.data.phantoms.ct import write_btcv
+from custom.data.phantoms.cxr_files import write_nih
+from custom.data.phantoms.mr import write_msd
+from custom.errors import InputError, explain_errors
+
+ROOT = Path(__file__).resolve().parent.parent
+# MONAI Label reads a bundle's task from its folder's name.
+NAMES = {
+    "unetr_btcv": "unetr_btcv",
+    "unetr_brats": "unetr_brats",
+    "vit_cxr14": "vit_cxr14_classification",
+    "mae_pretrain_ct": "mae_pretrain_ct",
+}
+# A reconstruction is no segmentation, and MONAI Label has no labels to train a classifier on.
+NOT_FOR_LABEL = {"mae_pretrain_ct": "inference.json", "vit_cxr14": "train.json"}
+UNSEEN = 9  # a seed that no shipped weights were trained on
+GENERATED = {
+    "imagesTr/img0001.nii.gz": "generated_ct.nii.gz",
+    "imagesTr/BRATS_001.nii.gz": "generated_brain_mr.nii.gz",
+    "images/00000001_000.png": "generated_chest.png",
+}
+APP = "monaibundle"
+
+
+def label(studies: str = "", output_dir: str = "label", host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Prepare the app in `output_dir` and serve the images of `studies` until interrupted.
+
+    Args:
+        studies: folder of NIfTI and PNG files, or the address of a DICOMweb server; without it, three generated images
+            in `output_dir`.
+        output_dir: made when missing; weights trained through MONAI Label stay there from one start to the next.
+        host: address to listen on; MONAI Label asks nobody for a password, so open it with care.
+        port: port to listen on.
+    """
+    if studies and "://" not in studies and not Path(studies).is_dir():
+        raise InputError(f"studies {studies} is not a folder; give one with NIfTI or PNG files, or a DICOMweb address")
+    folder = Path(output_dir).resolve()
+    models = prepare(folder / APP)
+    studies = studies or str(generated_images(folder / "studies"))
+    settings = {"models": ",".join(models), "zoo_source": "local", "sam2": "false"}
+    words = [word for setting in settings.items() for word in ("--conf", *setting)]
+    environment = os.environ | {"MONAI_LABEL_SESSION_PATH": str(folder / "sessions")}
+    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(folder / APP)]
+    command += ["--studies", studies, "--host", host, "--port", str(port), *words]
+    os.execve(sys.executable, command, environment)
+
+
+def prepare(app: Path) -> list[str]:
+    """MONAI Label's app for bundles with ours in it; returns their names."""
+    if not app.is_dir():
+        command = [sys.executable, "-m", "monailabel.main", "apps", "--download", "--name", APP]
+        subprocess.run([*command, "--output", str(app.parent)], check=True)
+    for name, shown in NAMES.items():
+        add_bundle(name, app / "model" / shown)
+    return list(NAMES.values())
+
+
+def add_bundle(name: str, target: Path) -> None:
+    """The bundle `name`, links resolved, as `target`; weights that are there already stay."""
+    left_out = ["__pycache__", "eval", "cache", NOT_FOR_LABEL.get(name, "")]
+    left_out += ["models"] if (target / "models").is_dir() else []
+    ignored = shutil.ignore_patterns(*left_out)
+    shutil.copytree(ROOT / "bundles" / name, target, symlinks=False, ignore=ignored, dirs_exist_ok=True)
+
+
+def generated_images(studies: Path) -> Path:
+    """One CT, one MR of four contrasts and one chest X-ray, made here unless `studies` exists; returns `studies`."""
+    if studies.is_dir():
+        return studies
+    making = studies.parent / "generated"
+    for write in (write_btcv, write_msd, write_nih):
+        write(making, 2, seed=UNSEEN)
+    studies.mkdir(parents=True)
+    for path, name in GENERATED.items():
+        shutil.copy(making / path, studies / name)
+    shutil.rmtree(making)
+    return studies
+
+
+if __name__ == "__main__":
+    explain_errors()
+    fire.Fire(label)
