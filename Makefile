@@ -11,6 +11,8 @@ DEMO := $(if $(filter unetr_btcv,$(BUNDLE)),demo,demo/$(BUNDLE))
 LABEL_TORCH ?= torch===2.13.0 torchvision===0.28.0
 # What `make label` serves: a folder of NIfTI or PNG files, or the address of a DICOMweb server; else generated images.
 STUDIES ?=
+# Which bundles it serves: folders with commas between them; else those of this collection.
+BUNDLES ?=
 PORT ?= 8000
 
 VENV := $(CURDIR)/.venv
@@ -57,7 +59,7 @@ $(LABEL_READY): requirements-label.txt
 	touch $(LABEL_READY)
 
 label: $(LABEL_READY) ## MONAI Label with the bundles on http://127.0.0.1:8000; STUDIES=folder of images or DICOMweb address
-	$(LABEL_RUN) -W ignore -m scripts.label $(if $(STUDIES),--studies $(STUDIES)) --port $(PORT)
+	$(LABEL_RUN) -W ignore -m scripts.label $(if $(STUDIES),--studies $(STUDIES)) $(if $(BUNDLES),--bundles $(BUNDLES)) --port $(PORT)
 
 test-label: $(LABEL_READY) ## MONAI Label: start the server, infer, save labels, train
 	$(LABEL_RUN) -m pytest tests/system/test_label.py

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import fire
@@ -37,12 +38,19 @@ GENERATED = {
 APP = "monaibundle"
 
 
-def label(studies: str = "", output_dir: str = "label", host: str = "127.0.0.1", port: int = 8000) -> None:
+def label(
+    studies: str = "",
+    bundles: str | Sequence[str] = (),
+    output_dir: str = "label",
+    host: str = "127.0.0.1",
+    port: int = 8000,
+) -> None:
     """Prepare the app in `output_dir` and serve the images of `studies` until interrupted.
 
     Args:
         studies: folder of NIfTI and PNG files, or the address of a DICOMweb server; without it, three generated images
             in `output_dir`.
+        bundles: folder of a bundle to serve, or several; without it, those of this collection.
         output_dir: made when missing; weights trained through MONAI Label stay there from one start to the next.
         host: address to listen on; MONAI Label asks nobody for a password, so open it with care.
         port: port to listen on.
@@ -50,7 +58,11 @@ def label(studies: str = "", output_dir: str = "label", host: str = "127.0.0.1",
     if studies and "://" not in studies and not Path(studies).is_dir():
         raise InputError(f"studies {studies} is not a folder; give one with NIfTI or PNG files, or a DICOMweb address")
     folder = Path(output_dir).resolve()
-    models = prepare(folder / APP)
+    install_app(folder / APP)
+    sources = (
+        [Path(bundle) for bundle in bundles.split(",")] if bundles else [ROOT / "bundles" / name for name in NAMES]
+    )
+    models = [add_bundle(source, folder / APP / "model") for source in sources]
     studies = studies or str(generated_images(folder / "studies"))
     settings = {"models": ",".join(models), "zoo_source": "local", "sam2": "false"}
     words = [word for setting in settings.items() for word in ("--conf", *setting)]
@@ -60,22 +72,22 @@ def label(studies: str = "", output_dir: str = "label", host: str = "127.0.0.1",
     os.execve(sys.executable, command, environment)
 
 
-def prepare(app: Path) -> list[str]:
-    """MONAI Label's app for bundles with ours in it; returns their names."""
+def install_app(app: Path) -> None:
+    """MONAI Label's own app for bundles."""
     if not app.is_dir():
         command = [sys.executable, "-m", "monailabel.main", "apps", "--download", "--name", APP]
         subprocess.run([*command, "--output", str(app.parent)], check=True)
-    for name, shown in NAMES.items():
-        add_bundle(name, app / "model" / shown)
-    return list(NAMES.values())
 
 
-def add_bundle(name: str, target: Path) -> None:
-    """The bundle `name`, links resolved, as `target`; weights that are there already stay."""
-    left_out = ["__pycache__", "eval", "cache", NOT_FOR_LABEL.get(name, "")]
+def add_bundle(source: Path, models: Path) -> str:
+    """Copy a bundle, links resolved, into the app; weights that are there already stay. Returns its name there."""
+    if not (source / "configs" / "metadata.json").is_file():
+        raise InputError(f"{source} is no bundle, it has no configs/metadata.json; correct the path")
+    target = models / NAMES.get(source.name, source.name)
+    left_out = ["__pycache__", "eval", "cache", NOT_FOR_LABEL.get(source.name, "")]
     left_out += ["models"] if (target / "models").is_dir() else []
-    ignored = shutil.ignore_patterns(*left_out)
-    shutil.copytree(ROOT / "bundles" / name, target, symlinks=False, ignore=ignored, dirs_exist_ok=True)
+    shutil.copytree(source, target, symlinks=False, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
+    return target.name
 
 
 def generated_images(studies: Path) -> Path:

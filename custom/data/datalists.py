@@ -25,9 +25,9 @@ def datalist(
 ) -> list[dict[str, Any]]:
     """List one section of a dataset, sorted by case.
 
-    Layouts: MSD (dataset.json with a "training" list), BTCV (imagesTr/imgNNNN.nii.gz with labelsTr/labelNNNN.nii.gz or
-    labels under the image's own name), BraTS (a folder a case, in it a file a contrast and `seg`), and a plain folder
-    of NIfTI files (images only, `with_labels=False`).
+    Layouts: MSD (dataset.json with a "training" list), BTCV (imagesTr/imgNNNN.nii.gz with labelsTr/labelNNNN.nii.gz),
+    the same folders with names of your own, which image and label share, BraTS (a folder a case, in it a file a
+    contrast and `seg`), and a plain folder of NIfTI files (images only, `with_labels=False`).
 
     Args:
         dataset_dir: the dataset's folder.
@@ -35,8 +35,8 @@ def datalist(
         split: "transunet" (18 cases train, 12 test, by case number; any other number trains), "all" (every case in
             every section), "K/N" (fold K of N tests, shuffled as MONAI's CrossValidation with seed 12345 does), or a
             JSON file with lists "training", "validation", "test" of MSD items or case names, relative to
-            `dataset_dir` ("dataset.json" takes MSD's own lists). "auto" is transunet for BTCV, 0/5 for MSD and BraTS,
-            all for a plain folder.
+            `dataset_dir` ("dataset.json" takes MSD's own lists). "auto" is transunet for BTCV, 0/5 for MSD,
+            BraTS and names of your own, all for a plain folder.
         validation_cases: how many training cases, taken evenly, become the validation section. With 0 the validation
             section IS the test section, as in the reference, so a checkpoint chosen on it has seen the test cases. A
             split file with its own "validation" list keeps that list.

@@ -15,6 +15,7 @@ from ..files import NIFTI_SUFFIXES, case_name, source_of
 from .contrasts import check_order, contrast_files, label_convention, label_file
 
 SECTIONS = ("training", "validation", "test")
+BTCV_NAME = re.compile(r"img\d{4}")
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def find_cases(folder: Path, contrasts: Sequence[str] | None = None) -> tuple[li
         return named_cases(content.get("training") or [], folder, [], file, contrasts), "0/5"
     if (folder / "imagesTr").is_dir():
         images = nifti_files(folder / "imagesTr")
-        return [Case(image, btcv_label(image, folder / "labelsTr")) for image in images], "transunet"
+        cases = [Case(image, btcv_label(image, folder / "labelsTr")) for image in images]
+        return cases, "transunet" if all(BTCV_NAME.fullmatch(case.name) for case in cases) else "0/5"
     cases = brats_cases(folder, contrasts)
     return (cases, "0/5") if cases else ([Case(image) for image in nifti_files(folder)], "all")
 

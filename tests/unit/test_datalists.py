@@ -61,7 +61,7 @@ def test_each_label_belongs_to_its_image(btcv: Path) -> None:
 def test_a_label_may_bear_its_images_own_name(tmp_path: Path) -> None:
     touch(tmp_path / "imagesTr" / "case_7.nii.gz")
     label = touch(tmp_path / "labelsTr" / "case_7.nii")
-    assert datalist(tmp_path)[0]["label"] == str(label)
+    assert datalist(tmp_path, split="all")[0]["label"] == str(label)
 
 
 def test_without_held_out_cases_validation_is_the_test_section(btcv: Path) -> None:
@@ -185,3 +185,11 @@ def test_the_root_of_a_dataset_is_sent_to_its_images(tmp_path: Path) -> None:
     (tmp_path / "imagesTr").mkdir()
     with pytest.raises(InputError, match=re.escape(str(tmp_path / "imagesTr"))):
         input_images(tmp_path)
+
+
+def test_names_of_ones_own_are_split_by_folds_and_not_by_the_numbers_of_btcv(tmp_path: Path) -> None:
+    for number in range(10):
+        for folder in ("imagesTr", "labelsTr"):
+            touch(tmp_path / folder / f"patient_{number}.nii.gz")
+    assert datalist(tmp_path, "test") == datalist(tmp_path, "test", split="0/5")
+    assert len(datalist(tmp_path, "test")) == 2
