@@ -27,8 +27,15 @@ def find_input_error(error: BaseException | None) -> InputError | None:
 
 
 def sentence_of(error: BaseException) -> str | None:
-    """The sentence of the InputError behind `error`, or None. One from a loader's worker process arrives as text."""
+    """The sentence of the InputError behind `error`, or None. One from a loader's worker process arrives as text.
+
+    MONAI's own errors about `--tracking mlflow` count as well.
+    """
     for link in chain_of(error):
+        if isinstance(link, ImportError) and "mlflow" in str(link):
+            return "--tracking mlflow needs the package mlflow; install it (pip install mlflow) or leave --tracking out"
+        if isinstance(link, ValueError) and "tracking_uri=" in str(link):
+            return str(link)
         from_worker = re.findall(r"InputError: (.*)", str(link))  # the last line of a printed traceback
         if from_worker:
             return from_worker[-1]

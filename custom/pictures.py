@@ -49,6 +49,7 @@ def draw_overlay(
     path: str | Path,
     title: str = "",
     window: Window | None = None,
+    reference: np.ndarray | None = None,
 ) -> None:
     """Axial, coronal and sagittal slice through the most labelled voxels, organs in colour, a legend of those present.
 
@@ -59,14 +60,19 @@ def draw_overlay(
         names: label -> name.
         path: PNG to write; its folder is made when missing.
         window: intensities shown black and white; None takes the 1st and 99th percentile.
+        reference: (H, W, D), what the labels should be: a second row of the same slices, through its organs.
     """
-    present = [int(label) for label in np.unique(labels) if label]
-    centre = _busiest(labels > 0)
+    shown = {"": labels} if reference is None else {"prediction": labels, "reference": reference}
+    present = sorted({int(label) for volume in shown.values() for label in np.unique(volume)} - {0})
+    centre = _busiest((labels if reference is None else reference) > 0)
     window = window or _window(image)
-    figure, axes = _canvas(labels.shape, spacing, rows=1, title=title, foot=0.25 * -(-len(present) // LEGEND_COLUMNS))
-    for view, axis in enumerate(axes[0]):
-        _show(axis, _plane(image, view, centre), view, window)
-        axis.imshow(_tint(_plane(labels, view, centre)), aspect="auto", interpolation="nearest")
+    foot = 0.25 * -(-len(present) // LEGEND_COLUMNS)
+    figure, axes = _canvas(labels.shape, spacing, rows=len(shown), title=title, foot=foot)
+    for row, (name, volume) in zip(axes, shown.items(), strict=True):
+        for view, axis in enumerate(row):
+            _show(axis, _plane(image, view, centre), view, window)
+            axis.imshow(_tint(_plane(volume, view, centre)), aspect="auto", interpolation="nearest")
+        row[0].set_ylabel(name, color="white", fontsize=12)
     if present:
         handles = [Patch(color=_colour(label), label=names.get(label, f"label {label}")) for label in present]
         style = {"frameon": False, "labelcolor": "white", "fontsize": 10, "handlelength": 1.0, "columnspacing": 1.5}

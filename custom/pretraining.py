@@ -97,7 +97,8 @@ class PretrainingMonitor:
     Every `interval` iterations it measures the batch just seen and writes one row to `path` (CSV): the masked loss, the
     losses of the trivial predictors on the same crops and masks, PSNR, SSIM, and the block statistics. The
     latest row is in `engine.state.metrics`; at the end the mean of the last `window` rows is logged, and whether the
-    gate is passed.
+    gate is passed. Both join the metrics: `gate_passed` (1 or 0), and the means under the columns' names where the
+    `window` is all rows, else as `gate_<column>`.
 
     Args:
         loss: the pre-training loss.
@@ -196,6 +197,9 @@ class PretrainingMonitor:
         mean = self.means()
         self.passed = passes_gate(mean)
         logger.info(f"{'gate passed' if self.passed else 'gate NOT passed'}: {_sentence(mean)}")
+        prefix = "gate_" if self.window else ""
+        judged = {f"{prefix}{key}": value for key, value in mean.items() if "block" not in key}
+        engine.state.metrics.update(judged | {"gate_passed": float(self.passed)})
 
     def _write(self) -> None:
         """All rows as CSV, complete at every moment."""

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before anything imports MONAI, which imports mlflow
+
 
 @pytest.fixture(scope="session")
 def sample_data() -> Path:

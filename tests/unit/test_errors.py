@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from monai.handlers import MLFlowHandler
 from torch._utils import ExceptionWrapper  # what workers of torch's loaders send
 
 from custom.errors import InputError, find_input_error, sentence_of
@@ -103,3 +104,11 @@ def test_a_sentence_from_a_worker_is_found_behind_other_errors() -> None:
             raise RuntimeError("Failed to evaluate ConfigExpression") from error
     except RuntimeError as error:
         assert sentence_of(error) == "a.png is damaged"
+
+
+def test_a_tracking_store_that_mlflow_cannot_open_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(ValueError) as refused:
+        MLFlowHandler(tracking_uri="/data/mlruns")
+    assert "'/data/mlruns'" in sentence_of(refused.value) and "sqlite:///" in sentence_of(refused.value)

@@ -100,6 +100,18 @@ def test_the_legend_names_the_organs_present_and_no_others(figure, tmp_path) -> 
     assert [text.get_text() for text in figure().legends[0].get_texts()] == ["spleen", "aorta"]
 
 
+def test_the_reference_is_shown_below_the_prediction_in_the_same_slices(figure, tmp_path) -> None:
+    labels, reference = np.zeros((2, 8, 8, 8), dtype=np.uint8)
+    labels[1:3, 1:3, 1:3], reference[4:7, 4:7, 5] = 1, 3
+    names = dict(enumerate(NAMES, 1))
+    pictures.draw_overlay(labels * 1.0, labels, (1, 1, 1), names, tmp_path / "a.png", reference=reference)
+    axes = figure().axes
+    assert [axis.get_ylabel() for axis in axes] == ["prediction", "", "", "reference", "", ""]
+    shown = [int((axis.images[1].get_array()[..., 3] > 0).sum()) for axis in axes]
+    assert shown == [0, 0, 0, 9, 3, 3]  # slices through the reference, where nothing was predicted
+    assert [text.get_text() for text in figure().legends[0].get_texts()] == ["spleen", "aorta"]
+
+
 def test_an_image_on_another_grid_is_shown_under_the_labels(figure, tmp_path) -> None:
     data = case(LPI, (1, 1, 1))
     SaveOverlayd("pred", dict(enumerate(NAMES, 1)), tmp_path)(data)

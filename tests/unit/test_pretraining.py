@@ -156,6 +156,8 @@ def test_the_monitor_writes_one_row_a_measurement_and_reports_the_latest(tmp_pat
     assert metrics["masked_loss"] == rows[-1]["masked_loss"]
     assert metrics["lowest_rank"] == min(rows[-1]["rank_block_0"], rows[-1]["rank_block_1"])
     assert not {key for key in metrics if "block" in key or "iteration" in key}
+    assert metrics["gate_masked_loss"] == pytest.approx(sum(row["masked_loss"] for row in rows) / 3)
+    assert metrics["gate_passed"] == float(monitor.passed) == 0
 
 
 def test_the_monitored_loss_is_the_trainings_loss_and_the_mask_is_the_same(tmp_path: Path) -> None:
@@ -219,6 +221,9 @@ def test_an_evaluator_compares_with_the_mean_of_the_training_crops(
     expected = LOSS(Prediction(mean[hidden[0]][None], hidden), target).item()
     assert monitor.rows[-1]["position_mean_loss"] == pytest.approx(expected, rel=1e-5)
     assert [message.split(":")[0] for message in said(caplog)] == ["gate passed"]
+    means = monitor.means()
+    assert evaluator.state.metrics["gate_passed"] == 1
+    assert {key: evaluator.state.metrics[key] for key in TRIVIAL} == {key: means[key] for key in TRIVIAL}
 
 
 def test_only_the_main_process_writes_the_measurements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

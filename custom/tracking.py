@@ -1,0 +1,111 @@
+"""MLflow: `--tracking mlflow` makes MONAI add its MLFlowHandler to a config; here it learns what our runs can tell."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine
+from monai.handlers import MLFlowHandler
+
+PARAMETER_LENGTH = 500  # the most that every MLflow server takes
+OF_TRACKING = ("tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0")
+
+
+def run_tracked(
+    engine: Engine,
+    handlers: Sequence[Any],
+    kind: str,
+    parameters: Mapping[str, Any],
+    output_dir: str | Path,
+    weights: str | Path = "",
+    config: str | bool | None = None,
+) -> None:
+    """Run `engine`; where MONAI put an MLFlowHandler among its handlers, as one MLflow run that ends with it.
+
+    That run gets the parameters, at the end the engine's metrics, and as artifacts the config and those pictures,
+    tables and weights that were written meanwhile. It ends as FAILED if the engine does.
+
+    Args:
+        engine: a trainer, or an evaluator if it is what the command runs.
+        handlers: those of the engine, and of the validator it runs.
+        kind: begins the name of the run, unless the user gave `run_name`.
+        parameters: everything that MONAI has resolved of the config, by id, which expressions know as `__local_refs`;
+            what is plain and at the top level of the config is logged.
+        output_dir: where pictures (*.png) and tables (*.csv) are looked for.
+        weights: a file that training writes.
+        config: where MONAI saved the config that is run.
+    """
+    trackers = [handler for handler in handlers if isinstance(handler, MLFlowHandler)]
+    if not trackers:
+        engine.run()
+        return
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    begin(engine, trackers, kind, plain_values(parameters))
+    client, run_id = trackers[0].client, trackers[0].cur_run.info.run_id
+    before, status = stamps(output_dir, weights), "FAILED"
+    try:
+        engine.run()
+        for name, value in engine.state.metrics.items():
+            client.log_metric(run_id, name, float(value), step=engine.state.epoch)
+        written = [path for path, stamp in stamps(output_dir, weights).items() if before.get(path) != stamp]
+        for path in [*written, *saved_config(config, output_dir)]:
+            client.log_artifact(run_id, str(path))
+        status = "FINISHED"
+    finally:
+        client.set_terminated(run_id, status)
+        for tracker in trackers:
+            tracker.cur_run = None
+            tracker.close()  # lets go of the database
+
+
+def begin(engine: Engine, trackers: Sequence[MLFlowHandler], kind: str, parameters: Mapping[str, Any]) -> None:
+    """Start one run for all `trackers`, with the parameters; a run that the user named is continued."""
+    first, *others = trackers
+    # without a name MONAI goes on with any run that is still open, such as one that was killed
+    first.run_name = first.run_name or f"{kind} {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    first.artifacts, first.optimizer_param_names = (), ()
+    if hasattr(engine, "optimizer"):
+        first.output_transform = lambda output: {"train_loss": output["loss"].item(), "lr": highest_rate(engine)}
+    else:
+        first.epoch_logger = lambda _: None  # the reports of an evaluation are complete after its epoch
+    first.start(engine)
+    for other in others:
+        other.experiment, other.cur_run = first.experiment, first.cur_run
+    run_id = first.cur_run.info.run_id
+    known = first.client.get_run(run_id).data.params  # MLflow refuses to change one
+    for name, value in parameters.items():
+        if name not in known:
+            first.client.log_param(run_id, name, str(value)[:PARAMETER_LENGTH])
+
+
+def highest_rate(engine: Engine) -> float:
+    """The learning rate of the head, where deeper layers learn more slowly."""
+    return max(float(group["lr"]) for group in engine.optimizer.param_groups)
+
+
+def plain_values(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers, words and lists of them at the top level of a config, out of everything that MONAI resolved."""
+
+    def is_plain(value: Any) -> bool:
+        if isinstance(value, list | tuple):
+            return all(map(is_plain, value))
+        return value is None or isinstance(value, bool | int | float | str)
+
+    own = {name: value for name, value in resolved.items() if "::" not in name and name not in OF_TRACKING}
+    return {name: value for name, value in own.items() if is_plain(value)}
+
+
+def stamps(output_dir: str | Path, weights: str | Path) -> dict[Path, int]:
+    """When each picture, table and the weights were last written, in ns."""
+    paths = [*Path(output_dir).glob("*.png"), *Path(output_dir).glob("*.csv"), Path(weights)]
+    return {path: path.stat().st_mtime_ns for path in sorted(paths) if path.is_file()}
+
+
+def saved_config(config: str | bool | None, output_dir: str | Path) -> list[Path]:
+    """The file of MONAI's `save_execute_config`, in `output_dir`; MONAI 1.6 may write it as "OUT + '/NAME'"."""
+    path = Path(output_dir) / Path(config).name.rstrip("'") if isinstance(config, str) else None
+    return [path] if path is not None and path.is_file() else []
