@@ -11,17 +11,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from monai.bundle import run
 
 from custom.data.phantoms.ct import write_btcv
 from custom.data.phantoms.cxr_files import write_nih
 from custom.data.phantoms.mr import write_msd
+from custom.networks import UNETR
+from scripts.own_bundle import own_bundle
 
 pytest.importorskip("monailabel", reason="MONAI Label has an environment of its own: make test-label")
 
@@ -42,15 +46,21 @@ class Server:
         self.client = MONAILabelClient(f"http://127.0.0.1:{self.port}", tmpdir=str(folder))
         self.log = folder / "server.log"
 
-    def start(self) -> subprocess.Popen:
-        """Start it as `make label` does, without PYTHONPATH, and wait until it answers."""
+    @contextmanager
+    def running(self, *options: str) -> Iterator[None]:
+        """Start it as `make label` does, without PYTHONPATH, wait until it answers, and end it afterwards."""
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        words = ["--studies", str(self.studies), "--output_dir", str(self.studies.parent), "--port", str(self.port)]
+        words = [*options, "--studies", str(self.studies)]
+        words += ["--output_dir", str(self.studies.parent), "--port", str(self.port)]
         with self.log.open("w") as log:
             command = [sys.executable, "-m", "scripts.label", *words]
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        self.wait_until(self.answers, lambda: process.poll() is not None, "start")
-        return process
+        try:
+            self.wait_until(self.answers, lambda: process.poll() is not None, "start")
+            yield
+        finally:
+            process.terminate()
+            process.wait(30)
 
     def answers(self) -> bool:
         """Whether the port is open."""
@@ -92,10 +102,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for image in [*folder.glob("imagesTr/*.nii.gz"), *folder.glob("images/*.png")]:
         shutil.copy(image, folder / "studies")
     server = Server(folder)
-    process = server.start()
-    yield server
-    process.terminate()
-    process.wait(30)
+    with server.running():
+        yield server
     assert not server.answers()
 
 
@@ -176,3 +184,16 @@ def test_pretraining_goes_on_from_the_shipped_weights(labelled: Server) -> None:
     before = weights.read_bytes()
     log = server.train("mae_pretrain_ct", val_split=-1)
     assert weights.read_bytes() != before, "\n".join(log[-40:])
+
+
+def test_a_bundle_of_ones_own_is_served_with_its_classes(server: Server, tmp_path: Path) -> None:
+    size = {"img_size": [32, 32, 32], "patch_size": 8, "hidden_size": 24, "num_layers": 3, "num_heads": 2}
+    weights = {"model": UNETR(1, 3, **size, feature_size=4).state_dict()}
+    torch.save(weights, tmp_path / "model.pt")
+    options = size | {"feature_size": 4, "spacing": [8, 8, 8], "class_names": ["liver", "tumour"]}
+    bundle = own_bundle("unetr_btcv", str(tmp_path / "liver_segmentation"), str(tmp_path / "model.pt"), **options)
+    own = Server(tmp_path)
+    shutil.copytree(server.studies, own.studies, ignore=shutil.ignore_patterns("labels", "*.json"))
+    with own.running("--bundles", bundle):
+        assert own.client.info()["models"]["liver_segmentation"]["labels"] == {"liver": 1, "tumour": 2}
+        same_as_command_line(own, "liver_segmentation", own.studies / "img0001.nii.gz", tmp_path / "out")
