@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from .tiny import LAYOUTS, Combination, combinations, config_files, options_of, write_data, write_weights
+from .tiny import Combination, combinations, config_files, layout_of, options_of, write_data, write_weights
 
 WORKER = Path(__file__).with_name("release_worker.py")
 Job = dict[str, Any]
@@ -40,7 +40,7 @@ def run_faults(bundle: Path, name: str, data: Path | None = None) -> list[str]:
 def combination_jobs(task: str, bundle: Path, name: str, data: Path | None, folder: Path) -> list[Job]:
     """`task` for each combination, as the worker takes it; what it needs is written to `folder`."""
     found = combinations(bundle)
-    data = data or write_data(LAYOUTS[name], folder / "data")
+    data = data or write_data(layout_of(name), folder / "data")
     return [{"task": task} | combination_job(bundle, name, one, data, folder / str(one)) for one in found]
 
 

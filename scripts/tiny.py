@@ -75,11 +75,11 @@ def config_files(bundle: str | Path, stems: Sequence[str]) -> list[Path]:
     return [Path(bundle) / "configs" / f"{stem}.json" for stem in stems]
 
 
-def tiny_options(name: str) -> dict[str, Any]:
-    """What makes the bundle `name` tiny; InputError if nobody has said so yet."""
-    if name not in TINY:
-        raise InputError(f"bundle {name} has no tiny size; add one, and a layout of data, to scripts/tiny.py")
-    return dict(TINY[name])
+def layout_of(name: str) -> str:
+    """Which of `IMAGES` the bundle `name` reads; InputError if nobody has said so yet."""
+    if name not in LAYOUTS:
+        raise InputError(f"bundle {name} has no layout of data and no tiny size; add both to scripts/tiny.py")
+    return LAYOUTS[name]
 
 
 def write_data(layout: str, folder: Path) -> Path:
@@ -97,7 +97,7 @@ def write_weights(name: str, stems: Sequence[str], path: Path) -> Path:
     """Random weights of the `network_def` that these configs of the bundle `name` make at tiny size."""
     parser = ConfigParser()
     parser.read_config([str(file) for file in config_files(ROOT / "bundles" / name, stems)])
-    parser.update(tiny_options(name))
+    parser.update(TINY[name])
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"model": parser.get_parsed_content("network_def").state_dict()}, path)
     return path
@@ -106,11 +106,11 @@ def write_weights(name: str, stems: Sequence[str], path: Path) -> Path:
 def options_of(name: str, combination: Combination, data: Path, weights: Path, output: Path) -> dict[str, Any]:
     """Options that run a combination of the bundle `name` on the phantoms in `data`; all it writes goes to `output`."""
     inference = combination.kind == "infer"
-    image = data / IMAGES[LAYOUTS[name]]
+    image = data / IMAGES[layout_of(name)]
     own: dict[str, Any] = {"dataset_dir": str(image if inference else data), "output_dir": str(output)}
     if not inference:
         own |= {"cache_dir": str(output / "cache"), "ckpt_dir": str(output)} | QUICK
     if "paper" in combination.files:
         own |= {"batch_size": 4}  # there are six training cases
     start = {"pretrained_weights": ""} if "linear_probe" in combination.files else {"checkpoint": str(weights)}
-    return own | start | tiny_options(name)
+    return own | start | TINY[name]

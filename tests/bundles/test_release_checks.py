@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from custom.errors import InputError
 from scripts import release_checks as checks
 from scripts.release_checks import CHECKS, Release, faults_of
 from scripts.tiny import ROOT, TINY
@@ -125,6 +126,11 @@ def test_an_index_that_does_not_answer_is_no_fault_of_the_pins(
     checks.index_versions.cache_clear()
     assert faults_of(Release(copy, "mae_pretrain_ct"), [checks.check_pins]) == []
     assert "not checked for mae_pretrain_ct: whether monai 1.6.1, torch 2.13.0" in caplog.text
+
+
+def test_a_new_bundle_needs_a_tiny_size(copy: Path) -> None:
+    with pytest.raises(InputError, match=r"bundle new has no layout .* add both to scripts/tiny.py"):
+        faults_of(Release(copy, "new"), [checks.check_objects])
 
 
 @pytest.mark.slow
