@@ -44,8 +44,8 @@ lint: $(READY) ## ruff
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-pack: $(READY) ## self-contained bundles in dist/
-	$(RUN) -W ignore -m scripts.pack
+pack: $(READY) ## check and pack the bundles into dist/; PACK="NAME --as OTHER --weights-url URL" for its options
+	$(RUN) -W ignore -m scripts.pack $(PACK)
 
 bench: $(READY) ## time and memory of segmenting a 512x512x128 CT; images/s of chest X-rays
 	$(RUN) -W ignore -m scripts.bench

@@ -1,50 +1,178 @@
-"""Self-contained copies of the bundles: `dist/<name>/` and `dist/<name>_v<version>.zip`, with `custom` inside.
+"""Self-contained releases: `dist/<name>/`, `dist/<name>_v<version>.zip` and its sha256, with `custom` inside.
 
-In this repository each bundle links to the one `custom`; a release has to carry it. Archives are the same byte for byte
-when their content is.
+In this repository each bundle links to the one `custom`; a release has to carry it. The same content makes the same
+archive, byte for byte: files are stored as they are, since compression depends on the version of zlib and gains only a
+tenth, as most of it is weights. The checks run on an unzipped copy of the archive, not on what it was made of.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import json
+import logging
+import re
 import shutil
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import fire
+import yaml
 
 from custom.errors import InputError, explain_errors
+from custom.files import replacing
+
+from .release_checks import CHECKS, Check, Release, faults_of
 
 ROOT = Path(__file__).resolve().parent.parent
-LEFT_OUT = ("__pycache__", "*.pyc", "eval", "cache")
+LEFT_OUT = ("__pycache__", "*.pyc", "eval", "cache", "logs")
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
+FETCH = (
+    "The weights are not in this archive: `python -m monai.bundle download_large_files --bundle_path .` fetches them."
+)
+
+logger = logging.getLogger(__name__)
 
 
-def pack(names: str | list[str] = "all", output_dir: str = "dist") -> list[str]:
-    """Pack the bundles `names` (default: all) into `output_dir`; returns the archives."""
+def pack(
+    names: Sequence[str] = (),
+    output_dir: str | Path = "dist",
+    rename: str = "",
+    weights_url: str = "",
+    checks: Sequence[Check] = CHECKS,
+) -> list[Path]:
+    """Pack bundles into `output_dir`; returns the archives.
+
+    Args:
+        names: which bundles; none for all.
+        rename: another name for the folder, the archive and the commands in the README; of one bundle.
+        weights_url: the folder where models/*.pt will be hosted; they are left out then, and listed in large_files.yml.
+            `{name}` stands for the release's name, `{version}` for its version.
+        checks: what a release has to pass.
+
+    Raises:
+        InputError: an unknown bundle, options that do not fit, or every fault that the checks found.
+    """
     available = sorted(path.parent.parent.name for path in ROOT.glob("bundles/*/configs/metadata.json"))
-    chosen = available if names == "all" else [names] if isinstance(names, str) else list(names)
-    unknown = sorted(set(chosen) - set(available))
-    if unknown:
-        raise InputError(f"bundle {unknown[0]} does not exist; choose from {', '.join(available)}")
-    return [str(pack_one(name, Path(output_dir))) for name in chosen]
+    for name in names:
+        if name not in available:
+            raise InputError(f"bundle {name} does not exist; choose from {', '.join(available)}")
+    chosen = list(names) or available
+    if rename and (len(chosen) > 1 or not re.fullmatch(r"\w+", rename)):
+        raise InputError(f"--as {rename} is for one bundle, and of letters, digits and _; name the bundle before it")
+    if weights_url and len(chosen) > 1 and "{name}" not in weights_url:
+        raise InputError("--weights_url is the same for several bundles, whose files have the same names; add {name}")
+    return [pack_one(ROOT / "bundles" / name, Path(output_dir), rename or name, weights_url, checks) for name in chosen]
 
 
-def pack_one(name: str, output_dir: Path) -> Path:
-    """One bundle: the folder with links resolved, and its archive."""
-    source, target = ROOT / "bundles" / name, output_dir / name
-    version = json.loads((source / "configs" / "metadata.json").read_text())["version"]
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, target, symlinks=False, ignore=shutil.ignore_patterns(*LEFT_OUT))
-    archive = output_dir / f"{name}_v{version}.zip"
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
-        for path in sorted(path for path in target.rglob("*") if path.is_file()):
-            info = zipfile.ZipInfo(str(path.relative_to(output_dir)), EPOCH)
-            info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+def pack_one(source: Path, output_dir: Path, name: str, weights_url: str, checks: Sequence[Check]) -> Path:
+    """One release; nothing is written to `output_dir` unless it passes."""
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "packed" / name
+        shutil.copytree(source, folder, symlinks=False, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        version = read_version(folder)
+        rename_in_readme(folder / "docs" / "README.md", source.name, name)
+        weights = sorted((folder / "models").glob("*.pt")) if weights_url else []
+        if weights:
+            list_weights(folder, weights, weights_url.format(name=name, version=version))
+        archive = write_archive(folder, Path(scratch) / f"{name}_v{version}.zip")
+        refuse_faults(archive, Release(Path(scratch) / "unzipped" / name, source.name), source / "models", checks)
+        return publish(folder, archive, output_dir)
+
+
+def read_version(folder: Path) -> str:
+    """The version in the metadata; InputError if it cannot be read."""
+    try:
+        return str(json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"])
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{folder.name}: configs/metadata.json is not JSON with a version; correct it") from error
+
+
+def rename_in_readme(readme: Path, old: str, new: str) -> None:
+    """The bundle's name, wherever it stands as a word of its own: in commands, paths and the call of `load`."""
+    if readme.is_file() and old != new:
+        text = readme.read_text(encoding="utf-8")
+        readme.write_text(re.sub(rf"\b{old}\b", new, text), encoding="utf-8")
+
+
+def list_weights(folder: Path, weights: Sequence[Path], url: str) -> None:
+    """Replace weights by large_files.yml, which MONAI's download_large_files reads; the README says so under Usage."""
+    entries = [
+        {
+            "path": f"models/{path.name}",
+            "url": f"{url.rstrip('/')}/{path.name}",
+            "hash_val": sha256(path),
+            "hash_type": "sha256",
+        }
+        for path in weights
+    ]
+    (folder / "large_files.yml").write_text(yaml.safe_dump({"large_files": entries}, sort_keys=False))
+    for path in weights:
+        path.unlink()
+    readme = folder / "docs" / "README.md"
+    if readme.is_file():
+        text = readme.read_text(encoding="utf-8")
+        readme.write_text(text.replace("\n## Usage\n", f"\n## Usage\n\n{FETCH}\n", 1), encoding="utf-8")
+
+
+def write_archive(folder: Path, archive: Path) -> Path:
+    """The folder as a zip: files in order of their paths, with the same time and mode everywhere."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
+        for path in sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.as_posix()):
+            info = zipfile.ZipInfo(path.relative_to(folder.parent).as_posix(), EPOCH)
+            info.create_system, info.external_attr = 3, 0o644 << 16
             packed.writestr(info, path.read_bytes())
     return archive
 
 
+def refuse_faults(archive: Path, unzipped: Release, models: Path, checks: Sequence[Check]) -> None:
+    """Check the archive where a user would use it, with hosted weights in their place; InputError with every fault."""
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(unzipped.folder.parent)
+    place = unzipped.folder / "models"
+    place.mkdir(exist_ok=True)
+    for path in models.glob("*.pt"):
+        if not (place / path.name).exists():
+            shutil.copy(path, place)
+    faults = faults_of(unzipped, checks)
+    if faults:
+        raise InputError("\n- ".join([f"{unzipped.folder.name} is not ready to be released:", *faults]))
+
+
+def publish(folder: Path, archive: Path, output_dir: Path) -> Path:
+    """Move folder and archive to `output_dir`, and write the archive's sha256 beside it."""
+    target = output_dir / folder.name
+    shutil.rmtree(target, ignore_errors=True)
+    with replacing(output_dir / archive.name) as unfinished:
+        shutil.copyfile(archive, unfinished)
+    shutil.move(folder, target)
+    moved = output_dir / archive.name
+    with replacing(moved.with_name(f"{moved.name}.sha256")) as unfinished:
+        unfinished.write_text(f"{sha256(moved)}  {moved.name}\n")
+    logger.info(f"{moved}: {moved.stat().st_size / 2**20:.1f} MB, sha256 {sha256(moved)}")
+    return moved
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.pack", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="bundles to pack (all)")
+    parser.add_argument("--output_dir", "--output-dir", default="dist")
+    parser.add_argument("--as", dest="rename", default="", metavar="NAME", help="another name for the one bundle")
+    parser.add_argument(
+        "--weights_url", "--weights-url", default="", metavar="URL", help="where models/*.pt are hosted"
+    )
+    pack(**vars(parser.parse_args()))
+
+
 if __name__ == "__main__":
     explain_errors()
-    fire.Fire(pack)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    main()

@@ -23,7 +23,10 @@ def random_masking(weight: Tensor, ratio: float, generator: torch.Generator | No
     """
     count = weight.shape[1]
     keep_count = count - max(1, min(count - 1, int(ratio * count + 0.5)))
-    uniform = torch.rand(weight.shape, generator=generator, device=weight.device)
+    if generator is None:  # spelt without the argument, because ONNX has no operator that takes one
+        uniform = torch.rand(weight.shape, device=weight.device)
+    else:
+        uniform = torch.rand(weight.shape, generator=generator, device=weight.device)
     noise = uniform.clamp_min(1e-30).log() / weight
     order = noise.argsort(dim=1)  # most negative = smallest weight = kept first
     return order[:, :keep_count], order[:, keep_count:]

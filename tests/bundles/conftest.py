@@ -1,51 +1,35 @@
 """Generated images in the layouts of BTCV, MSD, BraTS and NIH, and bundles small enough to run on them in a second."""
 
-from collections.abc import Callable
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from monai.bundle import run
 
-from custom.data.phantoms.ct import write_btcv
-from custom.data.phantoms.cxr_files import write_nih
-from custom.data.phantoms.mr import write_brats, write_msd
-from custom.networks import MAE, UNETR, ViTClassifier
+from custom.data.phantoms.mr import write_brats
+from scripts.pack import pack
+from scripts.tiny import IMAGES, LAYOUTS, QUICK, ROOT, TINY, config_files, write_data, write_weights
 
-ROOT = Path(__file__).resolve().parents[2]
-NETWORK: dict[str, Any] = {
-    "img_size": [32, 32, 32], "patch_size": 8, "hidden_size": 24, "num_layers": 3, "num_heads": 2,
-}  # fmt: skip
-DECODER = {"decoder_hidden_size": 24, "decoder_num_layers": 1, "decoder_num_heads": 2}
-SPACING = {"spacing": [8.0, 8.0, 8.0]}
-TINY = {
-    "mae_pretrain_ct": NETWORK | DECODER | SPACING,
-    "unetr_btcv": NETWORK | SPACING | {"feature_size": 4},
-    "unetr_brats": NETWORK | SPACING | {"feature_size": 4},
-    "vit_cxr14": NETWORK | {"img_size": 32},
-}
 # Ends a run of two epochs after the first, with the learning rates of two.
 STOPPED = {"train#trainer#max_epochs": 1, "lr_scheduler#total_steps": "$2 * len(@train#dataloader)"}
-QUICK = {"num_workers": 0, "max_epochs": 1, "warmup_epochs": 0}
-
 RunBundle = Callable[..., None]
 
 
 @pytest.fixture(scope="session")
 def btcv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """12 phantoms numbered 1-10, 21, 22: six train and six test in the TransUNet split."""
-    folder = tmp_path_factory.mktemp("btcv")
-    write_btcv(folder, 12, shape=(44, 40, 38), spacing=(9.0, 8.5, 8.0), workers=2)
-    return folder
+    return write_data("btcv", tmp_path_factory.mktemp("btcv"))
 
 
 @pytest.fixture(scope="session")
 def msd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """10 brain phantoms in MSD's layout: eight train and two test in its fold 0 of 5."""
-    folder = tmp_path_factory.mktemp("msd")
-    write_msd(folder, 10, shape=(24, 28, 24), spacing=(7.0, 7.0, 7.0), workers=1)
-    return folder
+    return write_data("msd", tmp_path_factory.mktemp("msd"))
 
 
 @pytest.fixture(scope="session")
@@ -59,23 +43,20 @@ def brats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def nih(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Chest X-ray phantoms of 40 patients in NIH's layout; ten patients test."""
-    folder = tmp_path_factory.mktemp("nih")
-    write_nih(folder, 40, shape=(48, 48))
-    return folder
+    return write_data("nih", tmp_path_factory.mktemp("nih"))
 
 
 @pytest.fixture(scope="session")
 def datasets(btcv: Path, msd: Path, nih: Path) -> dict[str, Path]:
     """Data to train each bundle on."""
-    return {"mae_pretrain_ct": btcv, "unetr_btcv": btcv, "unetr_brats": msd, "vit_cxr14": nih}
+    layouts = {"btcv": btcv, "msd": msd, "nih": nih}
+    return {name: layouts[layout] for name, layout in LAYOUTS.items()}
 
 
 @pytest.fixture(scope="session")
-def images(btcv: Path, msd: Path, nih: Path) -> dict[str, Path]:
+def images(datasets: dict[str, Path]) -> dict[str, Path]:
     """An image for each bundle's inference."""
-    ct, mr = btcv / "imagesTr" / "img0001.nii.gz", msd / "imagesTr" / "BRATS_001.nii.gz"
-    cxr = nih / "images" / "00000001_000.png"
-    return {"mae_pretrain_ct": ct, "unetr_btcv": ct, "unetr_brats": mr, "vit_cxr14": cxr}
+    return {name: datasets[name] / IMAGES[layout] for name, layout in LAYOUTS.items()}
 
 
 @pytest.fixture(scope="session")
@@ -85,12 +66,10 @@ def run_bundle(datasets: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
 
     def run_tiny(name: str, *configs: str, output: Path, **options: Any) -> None:
         root = ROOT / "bundles" / name
-        files = [str(root / "configs" / f"{config}.json") for config in configs]
+        files = [str(file) for file in config_files(root, configs)]
         own = {"dataset_dir": str(datasets[name]), "output_dir": str(output), "bundle_root": str(root)}
         if "inference" not in configs:
             own |= {"cache_dir": str(cache), "ckpt_dir": str(output)} | QUICK
-        if "pretrain" in configs or "reconstruct" in configs:
-            own |= DECODER
         run(config_file=files, **(own | TINY[name] | options))
 
     return run_tiny
@@ -117,12 +96,30 @@ def finetuned(run_bundle: RunBundle, pretrained: Path, tmp_path_factory: pytest.
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Random weights of each bundle at tiny size."""
     folder = tmp_path_factory.mktemp("weights")
-    networks = {
-        "mae_pretrain_ct": MAE(1, **NETWORK, **DECODER),
-        "unetr_btcv": UNETR(1, 14, **NETWORK, feature_size=4),
-        "unetr_brats": UNETR(4, 3, **NETWORK, feature_size=4),
-        "vit_cxr14": ViTClassifier(1, num_classes=14, pos_embed="learnable", **NETWORK | {"img_size": [32, 32]}),
-    }
-    for name, network in networks.items():
-        torch.save({"model": network.state_dict()}, folder / f"{name}.pt")
-    return {name: folder / f"{name}.pt" for name in networks}
+    return {name: write_weights(name, ["inference"], folder / f"{name}.pt") for name in TINY}
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all archives unzipped, in another place than `dist/`; the checks are tests of their own."""
+    folder = tmp_path_factory.mktemp("release")
+    for archive in pack(output_dir=folder / "dist", checks=()):
+        with zipfile.ZipFile(archive) as file:
+            file.extractall(folder / "unzipped")
+    return folder / "unzipped"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A web server on this machine: its URL and the folder that it serves."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *words: object) -> None:
+            pass
+
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}", folder
+        running.shutdown()

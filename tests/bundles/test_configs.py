@@ -1,42 +1,22 @@
 """Every config of every bundle is what MONAI and the model zoo expect."""
 
-import json
-import os
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
-from monai.bundle.scripts import verify_metadata
 
-from custom.networks import MAE
-
-from .conftest import DECODER, NETWORK, QUICK, ROOT, TINY
+from scripts.tiny import ROOT, Combination, combinations, config_files, options_of, write_weights
 
 BUNDLES = sorted(path.parent.parent for path in ROOT.glob("bundles/*/configs/metadata.json"))
 VARIANTS = [
-    (bundle.name, files, kind)
+    (bundle.name, combination)
     for bundle in BUNDLES
-    for files, kind in (
-        (["train"], "train"),
-        (["train", "paper"], "train"),
-        (["train", "pretrain"], "train"),
-        (["train", "pretrain", "paper", "paper_pretrain"], "train"),
-        (["train", "pretrain", "pretrain_evaluate"], "train"),
-        (["train", "evaluate"], "train"),
-        (["train", "evaluate", "paper"], "train"),
-        (["train", "evaluate", "linear_probe"], "train"),
-        (["inference"], "infer"),
-        (["inference", "paper"], "infer"),
-        (["inference", "batch_inference"], "infer"),
-        (["inference", "reconstruct"], "infer"),
-    )
-    if all((bundle / "configs" / f"{file}.json").is_file() for file in files)
+    for combination in combinations(bundle)
+    if "multi_gpu" not in str(combination)  # which joins processes: checked on the packed copies
 ]
-PINNED = re.compile(r"^\d+(\.\d+)+$")
 
 
 @pytest.fixture(params=BUNDLES, ids=lambda path: path.name)
@@ -44,68 +24,18 @@ def bundle(request: pytest.FixtureRequest) -> Path:
     return request.param
 
 
-@pytest.mark.parametrize(
-    ("name", "files", "kind"), VARIANTS, ids=lambda value: "+".join(value) if type(value) is list else value
-)
+@pytest.mark.parametrize(("name", "combination"), VARIANTS, ids=str)
 def test_check_properties_is_clean(
-    name: str,
-    files: list[str],
-    kind: str,
-    datasets: dict[str, Path],
-    images: dict[str, Path],
-    tiny_weights: dict[str, Path],
-    tmp_path: Path,
+    name: str, combination: Combination, datasets: dict[str, Path], tmp_path: Path
 ) -> None:
     """Every property MONAI knows has its name; every referenced object can be made."""
     root = ROOT / "bundles" / name
-    data = images[name] if kind == "infer" else datasets[name]
-    options: dict[str, Any] = {"bundle_root": str(root), "dataset_dir": str(data), "output_dir": str(tmp_path)}
-    weights = tiny_weights[name]
-    if files[-1] in ("reconstruct", "pretrain_evaluate"):
-        options |= DECODER
-        weights = tmp_path / "mae.pt"
-        torch.save({"model": tiny_mae(name).state_dict()}, weights)
-    if files[-1] == "linear_probe":
-        options |= {"pretrained_weights": ""}
-    if "paper" in files and name == "vit_cxr14":
-        options |= {"in_channels": 1, "batch_size": 8}
-    options |= TINY[name] | {"checkpoint": str(weights)}
-    options |= {"cache_dir": str(tmp_path / "cache"), "ckpt_dir": str(tmp_path)} | QUICK if kind == "train" else {}
-    workflow = ConfigWorkflow([str(root / "configs" / f"{file}.json") for file in files], workflow_type=kind, **options)
+    weights = write_weights(name, combination.files, tmp_path / "weights.pt")
+    options = options_of(name, combination, datasets[name], weights, tmp_path) | {"bundle_root": str(root)}
+    files = [str(file) for file in config_files(root, combination.files)]
+    workflow = ConfigWorkflow(files, workflow_type=combination.kind, **options)
     workflow.initialize()
     assert workflow.check_properties() == []
-
-
-def tiny_mae(name: str) -> MAE:
-    """The masked autoencoder of the bundle `name` at tiny size, with random weights."""
-    if name == "vit_cxr14":
-        return MAE(1, **NETWORK | DECODER | {"img_size": [32, 32]})
-    return MAE(4, **NETWORK, **DECODER)
-
-
-def test_metadata_follows_the_zoo_schema(bundle: Path, tmp_path: Path) -> None:
-    schema = os.environ.get("METADATA_SCHEMA")
-    if not schema:
-        pytest.skip(
-            "METADATA_SCHEMA does not name the zoo's meta_schema_20240725.json, which is fetched by URL otherwise"
-        )
-    copy = shutil.copy(schema, tmp_path / "schema.json")
-    verify_metadata(meta_file=str(bundle / "configs" / "metadata.json"), filepath=str(copy))
-
-
-def test_metadata_pins_versions_and_explains_this_one(bundle: Path) -> None:
-    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
-    assert metadata["version"] in metadata["changelog"]
-    versions = [metadata["monai_version"], metadata["pytorch_version"], metadata["numpy_version"]]
-    assert all(PINNED.match(version) for version in [*versions, *metadata["required_packages_version"].values()])
-
-
-def test_a_bundle_holds_what_the_zoo_asks_for(bundle: Path) -> None:
-    names = ["LICENSE", "configs/metadata.json", "configs/inference.json", "configs/logging.conf", "models/model.pt"]
-    for name in [*names, "docs/README.md", "docs/data_license.txt", "custom/__init__.py"]:
-        path = bundle / name
-        assert path.is_file(), name
-        assert path.stat().st_size <= 25 * 2**20, f"{name} is over the zoo's limit of 25 MB"
 
 
 def test_shipped_weights_are_plain_tensors_that_fit_the_default_network(bundle: Path) -> None:

@@ -1,20 +1,17 @@
-"""The same command works from the project's root, from the bundle's root and from /, in place and packed."""
+"""One command works from the project's root, the bundle's root and /; `load`, checks and export in a packed folder."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import nibabel as nib
 import pytest
 
 from custom.files import case_name
-from scripts.pack import pack
-
-from .conftest import ROOT, TINY
+from scripts.tiny import ROOT, TINY
 
 OUTPUT = {
     "mae_pretrain_ct": "reconstruction.nii.gz",
@@ -38,21 +35,11 @@ def options(name: str, image: Path, weights: Path, output: Path) -> list[str]:
     return [word for key, value in words.items() for word in (f"--{key}", str(value))]
 
 
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All archives, unzipped elsewhere."""
-    folder = tmp_path_factory.mktemp("release")
-    for archive in pack(BUNDLES, str(folder / "dist")):
-        with zipfile.ZipFile(archive) as file:
-            file.extractall(folder / "unzipped")
-    return folder / "unzipped"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUNDLES)
-@pytest.mark.parametrize("place", ["root", "bundle", "/", "packed"])
+@pytest.mark.parametrize("place", ["root", "bundle", "/"])
 def test_inference_runs_from_any_directory(
-    name: str, place: str, packed: Path, tiny_weights: dict[str, Path], images: dict[str, Path], tmp_path: Path
+    name: str, place: str, tiny_weights: dict[str, Path], images: dict[str, Path], tmp_path: Path
 ) -> None:
     image = images[name]
     words = options(name, image, tiny_weights[name], tmp_path / "out")
@@ -61,7 +48,6 @@ def test_inference_runs_from_any_directory(
         "root": (f"bundles/{name}/configs/inference.json", ["--bundle_root", f"bundles/{name}"], ROOT),
         "bundle": ("configs/inference.json", [], bundle),
         "/": (str(bundle / "configs/inference.json"), ["--bundle_root", str(bundle)], "/"),
-        "packed": (str(packed / name / "configs/inference.json"), ["--bundle_root", str(packed / name)], "/"),
     }[place]
     done = monai("run", "--config_file", config, *root, *words, cwd=cwd)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -101,14 +87,6 @@ def test_net_in_out_and_torchscript_export(name: str, packed: Path, tmp_path: Pa
     words = ["--net_id", "network_def", "--filepath", str(out), "--ckpt_file", "models/model.pt", *files]
     exported = monai("ckpt_export", *words, "--key_in_ckpt", "model", cwd=packed / name)
     assert exported.returncode == 0 and out.is_file(), exported.stderr[-2000:]
-
-
-def test_archives_are_the_same_byte_for_byte_and_hold_no_links(tmp_path: Path) -> None:
-    first, second = (Path(pack("unetr_btcv", str(tmp_path / name))[0]) for name in ("a", "b"))
-    assert first.read_bytes() == second.read_bytes()
-    names = zipfile.ZipFile(first).namelist()
-    assert "unetr_btcv/custom/__init__.py" in names and not any("__pycache__" in name for name in names)
-    assert not any(path.is_symlink() for path in (tmp_path / "a" / "unetr_btcv").rglob("*"))
 
 
 @pytest.mark.parametrize(("fault", "words"), [

@@ -13,8 +13,9 @@ from monai.bundle import ConfigWorkflow
 
 from custom.data.phantoms.mr import write_brats
 from custom.errors import find_input_error
+from scripts.tiny import QUICK, ROOT, TINY
 
-from .conftest import QUICK, ROOT, TINY, RunBundle
+from .conftest import RunBundle
 
 NAME = "unetr_brats"
 

@@ -1,0 +1,130 @@
+"""What a release check does in a process of its own, with the packed bundle's `custom` and nothing of this project.
+
+Started as a file, `python -P release_worker.py JOBS RESULT`, so that the project is not on the search path. JOBS is a
+JSON list, RESULT becomes the JSON list of sentences about what went wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, onnx_export, run
+from torch import Tensor, nn
+
+Job = dict[str, Any]
+TOLERANCE = 1e-4  # of the largest output; measured: below 1e-5
+
+
+def properties(job: Job) -> Iterator[str]:
+    """Every property MONAI knows has its name, every referenced object can be made."""
+    workflow = ConfigWorkflow(job["files"], workflow_type=job["kind"], **job["options"])
+    workflow.initialize()
+    for name in workflow.check_properties() or []:
+        yield f"MONAI's property {name} is missing or misnamed; give it the name that monai.bundle.properties lists"
+    workflow.finalize()
+
+
+def run_configs(job: Job) -> Iterator[str]:
+    """The configs run to their end, with the bundle's own code."""
+    run(config_file=job["files"], **job["options"])
+    home, used = Path(job["options"]["bundle_root"]).resolve(), Path(sys.modules["custom"].__file__).resolve()
+    if home not in used.parents:
+        yield f"{used} ran instead of the bundle's own code; run it where nothing else is named custom"
+
+
+def export(job: Job) -> Iterator[str]:
+    """Both formats are written as the documentation says, and compute what PyTorch computes."""
+    files = {"config_file": "configs/inference.json", "meta_file": "configs/metadata.json"}
+    common: Job = files | {"net_id": "network_def", "ckpt_file": "models/model.pt", "key_in_ckpt": "model"}
+    network, image = network_and_image(**files)
+    writers = {"TorchScript": (ckpt_export, "model.ts", torchscript), "ONNX": (onnx_export, "model.onnx", onnx)}
+    for title, (write, name, compute) in writers.items():
+        path = str(Path(job["output"]) / name)
+        try:
+            write(filepath=path, **common)
+        except Exception as error:
+            yield f"{title} export fails ({first_line(error)}); change the code, or say in docs/README.md what can be"
+            continue
+        torch.manual_seed(0)
+        found = compute(path, image)
+        difference = float((found - expected(network, image, found)).abs().max() / found.abs().max())
+        if not difference <= TOLERANCE:
+            yield f"{title} differs from PyTorch by {difference:.2g} of the largest output; make the export exact"
+
+
+def network_and_image(config_file: str, meta_file: str) -> tuple[nn.Module, Tensor]:
+    """The shipped network and a random image of the shape that the metadata promises."""
+    parser = ConfigParser()
+    parser.read_config(config_file)
+    parser.read_meta(meta_file)
+    network = parser.get_parsed_content("network_def").eval()
+    network.load_state_dict(torch.load("models/model.pt", weights_only=True)["model"])
+    promised = parser["_meta_"]["network_data_format"]["inputs"]["image"]
+    shape = [1, promised["num_channels"], *promised["spatial_shape"]]
+    return network, torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def expected(network: nn.Module, image: Tensor, found: Tensor) -> Tensor:
+    """What PyTorch computes of `image`; of a masked autoencoder with the mask that can be read off `found`.
+
+    An exported masked autoencoder draws its own mask. It returns visible patches as they are.
+    """
+    from custom.networks import MAE
+    from custom.networks.tokens import patchify
+
+    if not isinstance(network, MAE):
+        return network(image)
+    changed = (patchify(image, network.patch_size) != patchify(found, network.patch_size)).any(dim=2)
+    keep, hidden = (~changed[0]).nonzero().T, changed[0].nonzero().T
+    return network.reconstruct(image, network.predict(image, keep, hidden)).image
+
+
+@torch.no_grad()
+def torchscript(path: str, image: Tensor) -> Tensor:
+    """The output of a TorchScript file."""
+    return torch.jit.load(path).eval()(image)
+
+
+def onnx(path: str, image: Tensor) -> Tensor:
+    """The output of an ONNX file on a CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: image.numpy()})[0])
+
+
+def first_line(error: BaseException) -> str:
+    """Type and first line of the error that caused `error`."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), 'no message')}"
+
+
+TASKS: dict[str, Callable[[Job], Iterator[str]]] = {"properties": properties, "run": run_configs, "export": export}
+
+
+def main(jobs: str, result: str) -> None:
+    """Do every job; an error ends the job, not the others."""
+    faults = []
+    for job in json.loads(Path(jobs).read_text()):
+        os.environ.update(job.get("environment", {}))
+        if job["task"] != "run":  # which finds the bundle's code by itself; the rest is documented to be run from here
+            sys.path.insert(0, str(Path.cwd()))
+        try:
+            faults += [f"{job['title']}: {fault}" for fault in TASKS[job["task"]](job)]
+        except Exception as error:
+            logging.exception(job["title"])
+            faults.append(f"{job['title']}: {first_line(error)}")
+    Path(result).write_text(json.dumps(faults))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,116 @@
+"""A release is what the tests ran, is the same byte for byte whenever it is packed, and is refused with any fault."""
+
+import hashlib
+import json
+import shutil
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+from monai.apps.utils import HashCheckError
+from monai.bundle import download_large_files
+
+from custom.errors import InputError
+from scripts import release_checks as checks
+from scripts.pack import main, pack
+from scripts.release_checks import CHECKS, Release, faults_of
+from scripts.release_configs import run_faults
+from scripts.tiny import ROOT, TINY
+
+METADATA, README = "configs/metadata.json", "docs/README.md"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_archives_are_the_same_byte_for_byte_and_equal_to_their_folder(tmp_path: Path) -> None:
+    first, second = (pack(["unetr_btcv"], tmp_path / place, checks=())[0] for place in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
+    with zipfile.ZipFile(first) as file:
+        unzipped = {name.removeprefix("unetr_btcv/"): file.read(name) for name in file.namelist()}
+        assert {stat.S_IMODE(info.external_attr >> 16) for info in file.infolist()} == {0o644}
+    assert unzipped == contents(tmp_path / "a/unetr_btcv")
+    assert unzipped["custom/networks/unetr.py"] == (ROOT / "custom/networks/unetr.py").read_bytes()
+    assert unzipped["models/model.pt"] == (ROOT / "bundles/unetr_btcv/models/model.pt").read_bytes()
+    assert not any("__pycache__" in name for name in unzipped)
+    assert not any(path.is_symlink() for path in (tmp_path / "a").rglob("*"))
+    line = (tmp_path / "a" / f"{first.name}.sha256").read_text()
+    assert line == f"{hashlib.sha256(first.read_bytes()).hexdigest()}  {first.name}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TINY)
+def test_every_check_passes_on_the_unzipped_copy(name: str, packed: Path) -> None:
+    """What needs a network is asked when packing, and here on a local server in test_release_checks.py."""
+    before = contents(packed / name)
+    offline = [check for check in CHECKS if check not in (checks.check_pins, checks.check_schema)]
+    assert faults_of(Release(packed / name, name), offline) == []
+    assert contents(packed / name) == before  # checks leave no trace
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TINY)
+def test_every_config_combination_runs_on_the_unzipped_copy(
+    name: str, packed: Path, datasets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From /, with the project out of reach; PYTHONPATH is set here to show that it is not passed on."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    assert run_faults(packed / name, name, datasets[name]) == []
+
+
+def test_every_fault_is_named_and_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ROOT / "bundles/mae_pretrain_ct", tmp_path / "bundles/mae_pretrain_ct")
+    monkeypatch.setattr("scripts.pack.ROOT", tmp_path)
+    bundle = tmp_path / "bundles/mae_pretrain_ct"
+    (bundle / README).write_text((bundle / README).read_text().replace("## Citation", "## Cite"))
+    metadata = json.loads((bundle / METADATA).read_text())
+    (bundle / METADATA).write_text(json.dumps(metadata | {"version": "0.2.0"}))
+    with pytest.raises(InputError, match="mae_pretrain_ct is not ready") as caught:
+        pack(output_dir=tmp_path / "dist", checks=[checks.check_changelog, checks.check_readme])
+    assert "changelog does not" in str(caught.value) and "no section Citation" in str(caught.value)
+    assert not (tmp_path / "dist").exists()
+
+
+def test_a_renamed_release_has_its_new_name_everywhere(tmp_path: Path) -> None:
+    new = "vit_cxr14_classification"
+    archive = pack(["vit_cxr14"], tmp_path, rename=new, checks=[checks.check_readme])[0]
+    assert archive.name == f"{new}_v0.1.0.zip"
+    assert {name.split("/")[0] for name in zipfile.ZipFile(archive).namelist()} == {new}
+    old, text = ((folder / README).read_text() for folder in (ROOT / "bundles/vit_cxr14", tmp_path / new))
+    assert text == old.replace("vit_cxr14", new) and f"--bundle_root bundles/{new} " in text
+
+
+def test_hosted_weights_are_left_out_and_can_be_fetched(tmp_path: Path, server: tuple[str, Path]) -> None:
+    url, served = server
+    sources = ROOT / "bundles/unetr_brats/models"
+    shutil.copytree(sources, served / "unetr_brats/v0.1.0")
+    quick = [checks.check_sizes, checks.check_readme]
+    archive = pack(["unetr_brats"], tmp_path, weights_url=f"{url}/{{name}}/v{{version}}/", checks=quick)[0]
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(tmp_path / "unzipped")
+    bundle = tmp_path / "unzipped/unetr_brats"
+    assert not list(bundle.rglob("*.pt")) and "download_large_files" in (bundle / README).read_text()
+    download_large_files(str(bundle))
+    assert contents(bundle / "models") == contents(sources)
+    (bundle / "models/model.pt").unlink()
+    (served / "unetr_brats/v0.1.0/model.pt").write_bytes(b"other weights")
+    with pytest.raises(HashCheckError, match="sha256"):
+        download_large_files(str(bundle))
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["unetr"], "bundle unetr does not exist; choose from mae_pretrain_ct"),
+    (["unetr_btcv", "vit_cxr14", "--as", "other"], "--as other is for one bundle"),
+    (["vit_cxr14", "--as", "../other"], "letters, digits and _"),
+    (["--weights-url", "https://example.org/weights"], "add {name}"),
+])  # fmt: skip
+def test_options_that_do_not_fit_are_refused(
+    words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["pack", "--output_dir", str(tmp_path / "dist"), *words])
+    with pytest.raises(InputError, match=sentence):
+        main()
+    assert not (tmp_path / "dist").exists()

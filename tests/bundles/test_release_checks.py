@@ -1,0 +1,155 @@
+"""Every check of a release finds what it is for, in a copy that is spoilt, and says when it could not look."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from custom.errors import InputError
+from scripts import release_checks as checks
+from scripts.release_checks import CHECKS, Release, faults_of
+from scripts.tiny import ROOT, TINY
+
+Spoil = Callable[[Path], object]
+METADATA, README = "configs/metadata.json", "docs/README.md"
+
+
+def replace(name: str, old: str, new: str) -> Spoil:
+    """Replace `old`, which must be there, in the file `name` of a bundle."""
+
+    def spoil(folder: Path) -> None:
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new))
+
+    return spoil
+
+
+@pytest.fixture
+def copy(packed: Path, tmp_path: Path) -> Path:
+    """A packed bundle to spoil."""
+    return Path(shutil.copytree(packed / "mae_pretrain_ct", tmp_path / "mae_pretrain_ct"))
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A package index, a folder, that pip is told to use alone; it has every pin of the bundle, and pip."""
+    folder = tmp_path_factory.mktemp("index")
+    metadata = json.loads((ROOT / "bundles/mae_pretrain_ct" / METADATA).read_text())
+    named = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}
+    pins = {package: metadata[key] for package, key in named.items()} | metadata["required_packages_version"]
+    for package, version in (pins | {"pip": "25.0"}).items():
+        page = folder / package / "index.html"
+        page.parent.mkdir(parents=True)
+        wheel = f"{package.replace('-', '_')}-{version}-py3-none-any.whl"
+        page.write_text(f'<!DOCTYPE html><html><body><a href="{wheel}">{wheel}</a></body></html>')
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in [name for name in os.environ if name.startswith("PIP_")]:
+            patch.delenv(variable)
+        patch.setenv("PIP_CONFIG_FILE", os.devnull)
+        patch.setenv("PIP_INDEX_URL", folder.as_uri())
+        checks.index_versions.cache_clear()
+        yield folder
+    checks.index_versions.cache_clear()
+
+
+@pytest.mark.parametrize(("spoil", "sentence"), [
+    (lambda folder: (folder / "LICENSE").unlink(), "LICENSE is missing"),
+    (lambda folder: (folder / "models/model.pt").unlink(), "models/model.pt is missing"),
+    (lambda folder: (folder / "docs/note.docx").touch(), "docs/note.docx is no part of a bundle"),
+    (lambda folder: (folder / "configs/train.json").write_text("{"), "configs/train.json is not JSON"),
+    (lambda folder: os.truncate(folder / "models/model.pt", 26 * 2**20), "models/model.pt has 26.0 MB"),
+    (lambda folder: (folder / "configs/new.json").write_text("{}"), "configs/new.json is in no combination"),
+    (replace(METADATA, '"0.1.0": "first', '"0.0.9": "first'), "has version 0.1.0, its changelog does not"),
+    (replace(README, "## Citation", "## Cite"), "no section Citation"),
+    (replace(README, "(reconstruction.png)", "(../../other.png)"), "links to ../../other.png"),
+    (replace("configs/inference.json", '"inferer": {', '"predictor": {'), "configs/inference.json has no inferer"),
+    (replace("configs/train.json", '"max_epochs": "@max', '"epochs": "@max'), "no train#trainer#max_epochs"),
+])  # fmt: skip
+def test_a_spoilt_bundle_is_told_what_to_change(spoil: Spoil, sentence: str, copy: Path) -> None:
+    quick = [check for check in CHECKS if check not in (checks.check_objects, checks.check_pins, checks.check_schema)]
+    release = Release(copy, "mae_pretrain_ct")
+    assert faults_of(release, quick) == []
+    spoil(copy)
+    assert [fault for fault in faults_of(release, quick) if sentence in fault]
+
+
+def test_metadata_are_checked_against_the_schema_they_name(
+    copy: Path, server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, folder = server
+    monkeypatch.delenv("METADATA_SCHEMA", raising=False)
+    (folder / "schema.json").write_text(json.dumps({"properties": {"authors": {"type": "string"}}}))
+    metadata = json.loads((copy / METADATA).read_text())
+
+    def faults(**changes: object) -> list[str]:
+        (copy / METADATA).write_text(json.dumps(metadata | changes))
+        return faults_of(Release(copy, "mae_pretrain_ct"), [checks.check_schema])
+
+    assert faults(schema=f"{url}/schema.json") == []
+    assert "$.authors" in faults(schema=f"{url}/schema.json", authors=["one"])[0]
+    assert f"{url}/old.json, which does not exist" in faults(schema=f"{url}/old.json")[0]
+    assert "not checked" not in caplog.text
+    assert faults(schema="http://127.0.0.1:9/schema.json", authors=["one"]) == []
+    assert "not checked for mae_pretrain_ct: the metadata, because http://127.0.0.1:9/" in caplog.text
+    monkeypatch.setenv("METADATA_SCHEMA", str(folder / "schema.json"))
+    assert "$.authors" in faults(schema="http://127.0.0.1:9/schema.json", authors=["one"])[0]
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_metadata_follow_the_schema_of_the_zoo(name: str, packed: Path) -> None:
+    if not os.environ.get("METADATA_SCHEMA"):
+        pytest.skip("METADATA_SCHEMA does not name the zoo's meta_schema_20240725.json, otherwise fetched by URL")
+    assert list(checks.check_schema(Release(packed / name, name))) == []
+
+
+@pytest.mark.parametrize(("spoil", "sentence"), [
+    (replace(METADATA, '"2.13.0"', '"2.13.0+cpu"'), "pins torch to '2.13.0+cpu', which is not exact"),
+    (replace(METADATA, '"0.8.2"', '">=0.8.2"'), "pins einops to '>=0.8.2', which is not exact"),
+    (replace(METADATA, '"0.8.2"', '"0.8.99"'), "pins einops 0.8.99, which the package index does not have"),
+    (replace(METADATA, '"einops"', '"einopps"'), "pins einopps 0.8.2, which the package index does not have"),
+])  # fmt: skip
+def test_pins_are_exact_and_exist(spoil: Spoil, sentence: str, copy: Path, index: Path) -> None:
+    assert list(checks.check_pins(Release(copy, "mae_pretrain_ct"))) == []
+    spoil(copy)
+    faults = list(checks.check_pins(Release(copy, "mae_pretrain_ct")))
+    assert len(faults) == 1 and sentence in faults[0]
+
+
+def test_an_index_that_does_not_answer_is_no_fault_of_the_pins(
+    copy: Path, index: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", (index / "nothing").as_uri())
+    checks.index_versions.cache_clear()
+    assert faults_of(Release(copy, "mae_pretrain_ct"), [checks.check_pins]) == []
+    assert "not checked for mae_pretrain_ct: whether monai 1.6.1, torch 2.13.0" in caplog.text
+
+
+def test_a_new_bundle_needs_a_tiny_size(copy: Path) -> None:
+    with pytest.raises(InputError, match=r"bundle new has no layout .* add both to scripts/tiny.py"):
+        faults_of(Release(copy, "new"), [checks.check_objects])
+
+
+@pytest.mark.slow
+def test_misnamed_properties_and_inexact_exports_are_found(packed: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(packed / "vit_cxr14", tmp_path / "vit_cxr14"))
+    for path in (folder / "configs").glob("*.json"):
+        if path.stem not in ("inference", "metadata"):
+            path.unlink()
+    replace("configs/inference.json", '"postprocessing": {', '"afterwards": {')(folder)
+    replace("configs/inference.json", '"@postprocessing"', '"@afterwards"')(folder)
+    old = "        return self.head(self.encode(image)[0][:, 0])\n"
+    new = """        logits = self.head(self.encode(image)[0][:, 0])
+        if torch.jit.is_scripting():
+            return logits + 1.0
+        else:
+            return logits + float(torch.compiler.is_exporting())
+"""
+    replace("custom/networks/vit.py", old, new)(folder)
+    faults = faults_of(Release(folder, "vit_cxr14"), [checks.check_objects])
+    assert "inference: MONAI's property postprocessing is missing or misnamed" in faults[0]
+    assert "models/model.pt: TorchScript differs from PyTorch" in faults[1]
+    assert "models/model.pt: ONNX differs from PyTorch" in faults[2]
