@@ -37,9 +37,10 @@ lint: $(READY) ## ruff
 pack: $(READY) ## self-contained bundles in dist/
 	$(RUN) -W ignore -m scripts.pack
 
-bench: $(READY) ## time and memory of segmenting a 512x512x128 CT; images/s of chest X-rays
+bench: $(READY) ## time and memory of segmenting a 512x512x128 CT; images/s of chest X-rays; PyTorch and onnxruntime
 	$(RUN) -W ignore -m scripts.bench
 	$(RUN) -W ignore -m scripts.bench_images
+	$(RUN) -W ignore -m scripts.bench_runtimes
 
 clean: ## remove what the other targets made, but not .venv
 	rm -rf demo dist .pytest_cache .ruff_cache bundles/*/eval bundles/*/cache

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from monai.bundle import run
+from monai.bundle import ConfigParser, run
+from torch import nn
 
 from custom.data.phantoms.ct import write_btcv
 from custom.data.phantoms.cxr_files import write_nih
@@ -28,6 +29,14 @@ TINY = {
 QUICK = {"num_workers": 0, "max_epochs": 1, "warmup_epochs": 0}
 
 RunBundle = Callable[..., None]
+
+
+def shipped_network(name: str) -> nn.Module:
+    """The default network of a bundle with its shipped weights, on the CPU."""
+    parser = ConfigParser()
+    parser.read_config(str(ROOT / "bundles" / name / "configs" / "inference.json"))
+    parser["bundle_root"] = str(ROOT / "bundles" / name)
+    return parser.get_parsed_content("network").cpu().eval()
 
 
 @pytest.fixture(scope="session")

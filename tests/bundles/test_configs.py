@@ -33,6 +33,8 @@ VARIANTS = [
         (["inference", "paper"], "infer"),
         (["inference", "batch_inference"], "infer"),
         (["inference", "reconstruct"], "infer"),
+        (["inference", "inference_trt"], "infer"),
+        (["inference", "batch_inference", "inference_trt"], "infer"),
     )
     if all((bundle / "configs" / f"{file}.json").is_file() for file in files)
 ]
