@@ -44,6 +44,8 @@ COMBINATIONS = (
     "inference paper",
     "inference batch_inference",
     "inference reconstruct",
+    "inference inference_trt",
+    "inference batch_inference inference_trt",
     "train multi_gpu_train",  # last, because ignite remembers that a process was one of several
     "train pretrain multi_gpu_train",
     "train evaluate multi_gpu_evaluate",

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from monai.bundle import run
+import torch
+from monai.bundle import ConfigParser, run
+from torch import nn
 
 from custom.data.phantoms.mr import write_brats
 from scripts.pack import pack
@@ -18,6 +20,14 @@ from scripts.tiny import IMAGES, LAYOUTS, QUICK, ROOT, TINY, config_files, write
 # Ends a run of two epochs after the first, with the learning rates of two.
 STOPPED = {"train#trainer#max_epochs": 1, "lr_scheduler#total_steps": "$2 * len(@train#dataloader)"}
 RunBundle = Callable[..., None]
+
+
+def shipped_network(name: str) -> nn.Module:
+    """The default network of a bundle with its shipped weights, on the CPU."""
+    parser = ConfigParser()
+    parser.read_config(str(ROOT / "bundles" / name / "configs" / "inference.json"))
+    parser["bundle_root"] = str(ROOT / "bundles" / name)
+    return parser.get_parsed_content("network").cpu().eval()
 
 
 @pytest.fixture(scope="session")

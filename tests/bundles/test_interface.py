@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,9 +11,13 @@ from pathlib import Path
 
 import nibabel as nib
 import pytest
+import torch
 
 from custom.files import case_name
+from custom.runtimes import OnnxNetwork, example
 from scripts.tiny import ROOT, TINY
+
+from .conftest import shipped_network
 
 OUTPUT = {
     "mae_pretrain_ct": "reconstruction.nii.gz",
@@ -80,13 +86,40 @@ def test_load_works_on_a_packed_copy_as_documented(packed: Path, tmp_path: Path)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUNDLES)
 def test_net_in_out_and_torchscript_export(name: str, packed: Path, tmp_path: Path) -> None:
+    """What was exported computes what the network computes, but for the random masks of a masked autoencoder."""
     files = ["--config_file", "configs/inference.json", "--meta_file", "configs/metadata.json"]
     checked = monai("verify_net_in_out", "network_def", *files, cwd=packed / name)
     assert checked.returncode == 0, checked.stderr[-2000:]
     out = tmp_path / "model.ts"
     words = ["--net_id", "network_def", "--filepath", str(out), "--ckpt_file", "models/model.pt", *files]
     exported = monai("ckpt_export", *words, "--key_in_ckpt", "model", cwd=packed / name)
-    assert exported.returncode == 0 and out.is_file(), exported.stderr[-2000:]
+    assert exported.returncode == 0, exported.stderr[-2000:]
+    network, script = shipped_network(name), torch.jit.load(out, map_location="cpu").eval()
+    if name == "mae_pretrain_ct":
+        shipped = network.state_dict()
+        assert all(torch.equal(value.cpu(), shipped[key]) for key, value in script.state_dict().items())
+    else:
+        with torch.inference_mode():
+            image = example(network, 1)
+            torch.testing.assert_close(script(image), network(image), rtol=0, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["unetr_btcv", "unetr_brats", "vit_cxr14"])
+@torch.inference_mode()
+def test_monais_onnx_export_takes_any_batch_with_the_documented_command(
+    name: str, packed: Path, tmp_path: Path
+) -> None:
+    """The command is read from the bundle's page."""
+    page = (packed / name / "docs" / "README.md").read_text()
+    (command,) = re.findall(r"^python -m monai\.bundle (onnx_export .*)$", page, flags=re.MULTILINE)
+    words = shlex.split(command.replace("model.onnx", str(tmp_path / "model.onnx")))
+    exported = monai(*words, cwd=packed / name)
+    assert exported.returncode == 0, exported.stderr[-2000:]
+    network, onnx = shipped_network(name), OnnxNetwork(tmp_path / "model.onnx")
+    for batch in (1, 2, 3):
+        image = example(network, batch)
+        torch.testing.assert_close(onnx(image), network(image), rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize(("fault", "words"), [

@@ -1,0 +1,144 @@
+"""Networks exported to ONNX compute in onnxruntime what they compute in PyTorch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from custom import runtimes
+from custom.errors import InputError
+from custom.networks import MAE, UNETR, ViTClassifier
+from custom.runtimes import OnnxNetwork, check_export, example, export_onnx, network_digest, with_runtime
+
+from ..bundles.conftest import ROOT, shipped_network
+
+SIZE: dict[str, Any] = {"patch_size": 8, "hidden_size": 24, "num_layers": 3, "num_heads": 2}
+KINDS = {
+    "UNETR 3D": lambda: UNETR(4, 3, [16, 24, 32], feature_size=4, **SIZE),
+    "UNETR 3D, fused attention, other skips": lambda: UNETR(
+        1, 14, [16] * 3, feature_size=4, attention="sdpa", skip_layers=[0, 2], **SIZE
+    ),
+    "UNETR 3D, explicit attention": lambda: UNETR(1, 2, [16] * 3, feature_size=4, attention="explicit", **SIZE),
+    "UNETR 2D": lambda: UNETR(1, 3, [16, 32], feature_size=4, **SIZE),
+    "classifier 2D": lambda: ViTClassifier(1, [32, 16], num_classes=14, pos_embed="learnable", **SIZE),
+    "classifier 2D, three channels": lambda: ViTClassifier(3, [16, 16], num_classes=2, attention="explicit", **SIZE),
+    "classifier 3D": lambda: ViTClassifier(1, [16, 8, 8], num_classes=2, **SIZE),
+}
+BUNDLES = ["unetr_btcv", "unetr_brats", "vit_cxr14"]
+
+
+def tiny(kind: str = "classifier 2D", seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return KINDS[kind]().eval()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.inference_mode()
+def test_outputs_agree_for_every_batch_size(kind: str, tmp_path: Path) -> None:
+    network = tiny(kind)
+    export_onnx(network, tmp_path / "network.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["network.onnx"]  # weights inside, nothing left over
+    exported = OnnxNetwork(tmp_path / "network.onnx")
+    for batch in (1, 2, 5):
+        image = torch.randn(batch, *example(network, 1).shape[1:])
+        torch.testing.assert_close(exported(image), network(image), rtol=0, atol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BUNDLES)
+@torch.inference_mode()
+def test_shipped_weights_agree(name: str, tmp_path: Path) -> None:
+    """To 1e-4 of the largest logit."""
+    network = shipped_network(name)
+    exported = with_runtime(network, "onnx", tmp_path)
+    for batch in (1, 3):
+        image = example(network, batch)
+        expected = network(image)
+        atol = 1e-4 * expected.abs().max().item()
+        torch.testing.assert_close(exported(image), expected, rtol=0, atol=atol)
+
+
+def test_torch_is_the_network_itself(tmp_path: Path) -> None:
+    network = tiny()
+    assert with_runtime(network, "torch", tmp_path / "cache") is network
+    assert not (tmp_path / "cache").exists()
+
+
+@torch.inference_mode()
+def test_autocast_and_gradients_around_it_change_nothing(tmp_path: Path) -> None:
+    exported, image = with_runtime(tiny(), "onnx", tmp_path), torch.rand(2, 1, 32, 16)
+    expected = exported(image)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(exported(image), expected) and expected.dtype == torch.float32
+    with torch.inference_mode(False):
+        assert torch.equal(exported(image.clone().requires_grad_()), expected)
+
+
+def test_it_takes_as_many_threads_as_pytorch(tmp_path: Path) -> None:
+    options = with_runtime(tiny(), "onnx", tmp_path).session.get_session_options()
+    assert options.intra_op_num_threads == torch.get_num_threads()
+
+
+def test_a_second_use_takes_the_file_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_runtime(tiny(), "onnx", tmp_path)
+    (path,) = tmp_path.iterdir()
+    assert path.name.startswith("vitclassifier_") and path.suffix == ".onnx"
+    monkeypatch.setattr(runtimes, "export_onnx", lambda *_: pytest.fail("exported again"))
+    with_runtime(tiny().train(), "onnx", tmp_path)
+
+
+CHANGES = {
+    "one weight": lambda network: network.blocks[1].mlp.fc1.bias.data[0].add_(1e-6),
+    "heads": lambda network: setattr(network.blocks[0].attn, "num_heads", 4),
+    "an epsilon": lambda network: setattr(network.norm, "eps", 1e-5),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_changes_outputs_changes_the_name(change: str) -> None:
+    network = tiny()
+    before = network_digest(network)
+    CHANGES[change](network)
+    assert network_digest(network) != before
+
+
+def test_options_that_leave_no_trace_in_the_weights_change_the_name() -> None:
+    one, other = (UNETR(1, 2, [16] * 3, skip_layers=skips, **SIZE) for skips in ([0, 1], [1, 2]))
+    other.load_state_dict(one.state_dict())
+    assert network_digest(one) != network_digest(other)
+
+
+def test_the_name_is_the_same_in_another_process() -> None:
+    code = "from tests.unit.test_runtimes import *; print(network_digest(tiny()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == network_digest(tiny())
+
+
+def test_an_export_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_onnx(tiny(seed=1), tmp_path / "other.onnx")
+    with pytest.raises(InputError, match="differs from PyTorch"):
+        check_export(tiny(), tmp_path / "other.onnx")
+    monkeypatch.setattr(runtimes, "TOLERANCE", -1.0)
+    with pytest.raises(InputError, match="use runtime 'torch'"):
+        export_onnx(tiny(), tmp_path / "network.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["other.onnx"]
+
+
+def test_what_cannot_run_is_refused_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"runtime 'tensorflow' is unknown; use 'torch' or 'onnx'"):
+        with_runtime(tiny(), "tensorflow", tmp_path)
+    with pytest.raises(InputError, match="cannot run a MAE; use runtime 'torch'"):
+        with_runtime(MAE(1, [16, 16], 8, 24, 1, 2, None, 24, 1, 2), "onnx", tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="choose another folder"):
+        with_runtime(tiny(), "onnx", tmp_path / "file")
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name == "onnxruntime" else find_spec(name))
+    with pytest.raises(InputError, match="pip install onnxruntime, or use runtime 'torch'"):
+        with_runtime(tiny(), "onnx", tmp_path)
