@@ -62,16 +62,18 @@ class SegmentationSnapshot(Snapshot):
         path: PNG to write.
         names: of the labels 1, 2, ... of a label map (1, h, w, d), or of the channels of regions (C, h, w, d); what has
             none is shown by its number.
+        background: intensity of voxels that are drawn black; None for CT, 0 for normalised MR.
     """
 
-    def __init__(self, path: str | Path, names: Sequence[str] = ()) -> None:
+    def __init__(self, path: str | Path, names: Sequence[str] = (), background: float | None = None) -> None:
         super().__init__(path)
-        self.names = dict(enumerate(names, 1))
+        self.names, self.background = dict(enumerate(names, 1)), background
 
     def __call__(self, engine: Engine) -> None:
         item = {**engine.state.batch[-1], **engine.state.output[-1]}
         affine = np.asarray(item["image"].affine)
         image, spacing = to_ras(_plain(item["image"][0]), affine)
+        image = image if self.background is None else np.where(image == self.background, image.min(), image)
         pred, label = (to_ras(_plain(one_map(item[key])), affine)[0] for key in ("pred", "label"))
         draw_overlay(image, pred, spacing, self.names, self.path, case_name(case_path(item)), reference=label)
 

@@ -66,6 +66,16 @@ def test_prediction_and_reference_are_of_the_last_case(regions: bool, drawn: dic
     assert (prediction[:3] != 1).all() and (prediction[3] > 0).all()
 
 
+def test_the_background_is_drawn_as_dark_as_the_darkest_voxel(drawn: dict, tmp_path: Path) -> None:
+    image = torch.linspace(-1, 1, 64).reshape(1, 4, 4, 4)
+    image[0, 0] = 0  # air, which normalisation puts in the middle of the range
+    item = {"image": MetaTensor(image, meta={"filename_or_obj": "case.nii.gz"}), "label": torch.ones(1, 4, 4, 4)}
+    finish(snapshots.SegmentationSnapshot(tmp_path / "a.png", background=0), [item | {"pred": item["label"]}], [{}])
+    shown = drawn["draw_overlay"][0]
+    assert (shown[0] == image.min().item()).all()
+    np.testing.assert_array_equal(shown[1:], image[0, 1:].numpy())
+
+
 def test_roc_curves_are_of_everything_the_metric_has_seen(drawn: dict, tmp_path: Path) -> None:
     metric, scores, truth = MeanAUC(), torch.rand(6, 2), torch.tensor([[0, 1], [1, 0]] * 3)
     for rows in (slice(0, 4), slice(4, 6)):
