@@ -101,6 +101,7 @@ def metadata_of(source: Path, name: str, config: dict[str, Any]) -> dict[str, An
     }
     formats = metadata["network_data_format"]
     image, pred = formats["inputs"]["image"], formats["outputs"]["pred"]
+    image["num_channels"] = parser.get_parsed_content("network_def#in_channels")
     size = parser.get_parsed_content("img_size")
     image["spatial_shape"] = size if isinstance(size, list) else [size] * len(image["spatial_shape"])
     pred["spatial_shape"] = image["spatial_shape"] if pred["spatial_shape"] else []
