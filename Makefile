@@ -60,10 +60,10 @@ $(LABEL_READY): requirements-label.txt
 	touch $(LABEL_READY)
 
 label: $(LABEL_READY) ## MONAI Label with the bundles on http://127.0.0.1:8000; STUDIES=folder of images or DICOMweb address
-	$(LABEL_RUN) -W ignore -m scripts.label $(if $(STUDIES),--studies $(STUDIES)) $(if $(BUNDLES),--bundles $(BUNDLES)) --port $(PORT)
+	$(LABEL_RUN) -W ignore -m scripts.label $(if $(STUDIES),--studies "$(STUDIES)") $(if $(BUNDLES),--bundles "$(BUNDLES)") --port $(PORT)
 
 test-label: $(LABEL_READY) ## MONAI Label: start the server, infer, save labels, train
 	$(LABEL_RUN) -m pytest tests/system/test_label.py
 
-clean: ## remove what the other targets made, but not .venv
-	rm -rf demo dist label .pytest_cache .ruff_cache bundles/*/eval bundles/*/cache
+clean: ## remove what the other targets made, but not .venv, nor label/, where trained weights are
+	rm -rf demo dist .pytest_cache .ruff_cache bundles/*/eval bundles/*/cache

@@ -99,6 +99,25 @@ class SaveWeights:
             logger.info(f"weights in {self.path}")
 
 
+class SaveUnvalidated:
+    """Write a trainer's last weights where its validator has found no best ones, because it had no case to measure.
+
+    MONAI Label, for one, keeps a fifth of the labelled images for validation: of two or three, none.
+    """
+
+    def __init__(self, path: str | Path, network: nn.Module, validator: Engine) -> None:
+        self.weights, self.validator = SaveWeights(path, network), validator
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if self.validator.state.best_metric_epoch < 1:
+            logger.warning("no validation took place: the last weights are kept, whatever they are worth")
+            self.weights.write()
+
+
 class Resumable:
     """Write everything that a run needs to go on, every `interval` epochs, and go on from it if asked to.
 

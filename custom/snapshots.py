@@ -27,7 +27,12 @@ class Snapshot:
     def attach(self, engine: Engine) -> None:
         """Register with a trainer, or with an evaluator, whose every run then replaces the picture."""
         if is_main_process():
-            engine.add_event_handler(Events.COMPLETED, self)
+            engine.add_event_handler(Events.COMPLETED, self.draw_if_seen)
+
+    def draw_if_seen(self, engine: Engine) -> None:
+        """Draw, unless the run saw nothing: a finished one was resumed."""
+        if engine.state.output is not None:
+            self(engine)
 
 
 class ReconstructionSnapshot(Snapshot):

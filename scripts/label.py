@@ -19,16 +19,8 @@ from custom.data.phantoms.cxr_files import write_nih
 from custom.data.phantoms.mr import write_msd
 from custom.errors import InputError, explain_errors
 
-ROOT = Path(__file__).resolve().parent.parent
-# MONAI Label reads a bundle's task from its folder's name.
-NAMES = {
-    "unetr_btcv": "unetr_btcv",
-    "unetr_brats": "unetr_brats",
-    "vit_cxr14": "vit_cxr14_classification",
-    "mae_pretrain_ct": "mae_pretrain_ct",
-}
-# A reconstruction is no segmentation, and MONAI Label has no labels to train a classifier on.
-NOT_FOR_LABEL = {"mae_pretrain_ct": "inference.json", "vit_cxr14": "train.json"}
+from .label_bundles import add_bundles
+
 UNSEEN = 9  # a seed that no shipped weights were trained on
 GENERATED = {
     "imagesTr/img0001.nii.gz": "generated_ct.nii.gz",
@@ -59,10 +51,7 @@ def label(
         raise InputError(f"studies {studies} is not a folder; give one with NIfTI or PNG files, or a DICOMweb address")
     folder = Path(output_dir).resolve()
     install_app(folder / APP)
-    sources = (
-        [Path(bundle) for bundle in bundles.split(",")] if bundles else [ROOT / "bundles" / name for name in NAMES]
-    )
-    models = [add_bundle(source, folder / APP / "model") for source in sources]
+    models = add_bundles(folder / APP / "model", bundles)
     studies = studies or str(generated_images(folder / "studies"))
     settings = {"models": ",".join(models), "zoo_source": "local", "sam2": "false"}
     words = [word for setting in settings.items() for word in ("--conf", *setting)]
@@ -77,17 +66,6 @@ def install_app(app: Path) -> None:
     if not app.is_dir():
         command = [sys.executable, "-m", "monailabel.main", "apps", "--download", "--name", APP]
         subprocess.run([*command, "--output", str(app.parent)], check=True)
-
-
-def add_bundle(source: Path, models: Path) -> str:
-    """Copy a bundle, links resolved, into the app; weights that are there already stay. Returns its name there."""
-    if not (source / "configs" / "metadata.json").is_file():
-        raise InputError(f"{source} is no bundle, it has no configs/metadata.json; correct the path")
-    target = models / NAMES.get(source.name, source.name)
-    left_out = ["__pycache__", "eval", "cache", NOT_FOR_LABEL.get(source.name, "")]
-    left_out += ["models"] if (target / "models").is_dir() else []
-    shutil.copytree(source, target, symlinks=False, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
-    return target.name
 
 
 def generated_images(studies: Path) -> Path:

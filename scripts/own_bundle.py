@@ -20,6 +20,7 @@ from custom.errors import InputError, explain_errors
 ROOT = Path(__file__).resolve().parent.parent
 # docs and models tell of the shipped weights, the paper's configs of the paper.
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "eval", "cache", "docs", "models", "*paper*.json")
+PATHS = ("bundle_root", "checkpoint", "pretrained_weights")
 README = """# {name}
 
 Made from `{bundle}` of the SelfMedMAE bundles with `{weights}` and the options {options}.
@@ -67,8 +68,18 @@ def read(source: Path, name: str) -> dict[str, Any]:
 
 def with_classes(source: Path, options: dict[str, Any]) -> dict[str, Any]:
     """`options` with what follows from class names: the number of channels, and no subset that was published."""
-    if "class_names" in options and "out_channels" in read(source, "inference"):
-        return options | {"out_channels": len(options["class_names"]) + 1, "published_classes": []}
+    if paths := sorted(name for name in options if name.endswith("_dir") or name in PATHS):
+        raise InputError(f"{paths[0]} belongs to this machine, not into a bundle; leave it out")
+    inference = read(source, "inference")
+    if "class_names" not in options:
+        if options.get("out_channels", inference.get("out_channels")) != inference.get("out_channels"):
+            raise InputError("out_channels says nothing about what the classes are called; give class_names instead")
+        return options
+    names = options["class_names"]
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"class_names is {names!r}; give a list such as \"['liver','tumour']\"")
+    if "out_channels" in inference:
+        return options | {"out_channels": len(names) + 1, "published_classes": []}
     return options
 
 
@@ -102,6 +113,8 @@ def metadata_of(source: Path, name: str, config: dict[str, Any]) -> dict[str, An
     formats = metadata["network_data_format"]
     image, pred = formats["inputs"]["image"], formats["outputs"]["pred"]
     image["num_channels"] = parser.get_parsed_content("network_def#in_channels")
+    if "contrasts" in config:
+        image["channel_def"] = {str(index): name for index, name in enumerate(config["contrasts"])}
     size = parser.get_parsed_content("img_size")
     image["spatial_shape"] = size if isinstance(size, list) else [size] * len(image["spatial_shape"])
     pred["spatial_shape"] = image["spatial_shape"] if pred["spatial_shape"] else []

@@ -36,7 +36,7 @@ def datalist(
             every section), "K/N" (fold K of N tests, shuffled as MONAI's CrossValidation with seed 12345 does), or a
             JSON file with lists "training", "validation", "test" of MSD items or case names, relative to
             `dataset_dir` ("dataset.json" takes MSD's own lists). "auto" is transunet for BTCV, 0/5 for MSD,
-            BraTS and names of your own, all for a plain folder.
+            BraTS and names of your own, all for a plain folder; a mixture of BTCV's names with others is refused.
         validation_cases: how many training cases, taken evenly, become the validation section. With 0 the validation
             section IS the test section, as in the reference, so a checkpoint chosen on it has seen the test cases. A
             split file with its own "validation" list keeps that list.
@@ -56,6 +56,8 @@ def datalist(
     folder = existing_folder(dataset_dir)
     cases, default_split = find_cases(folder, contrasts)
     split = default_split if split == "auto" else split
+    if not split:
+        raise InputError(f"{folder} mixes BTCV's names, imgNNNN, with others; set split to {SPLIT_CHOICES}")
     parts = hold_out_validation(divide(cases, split, folder, contrasts), validation_cases, split)
     chosen = sorted(parts[section], key=lambda case: case.name)
     shared = {case.images for case in parts["training"]} & {case.images for case in chosen}
@@ -68,6 +70,7 @@ def datalist(
             f"split {split!r} leaves no case in section {section!r} of the {len(cases)} cases in {folder}; "
             f"set split to {SPLIT_CHOICES}"
         )
+    logger.info(f"split {split}: {len(chosen)} {section} of {len(cases)} cases")
     return [checked_item(case, with_labels) for case in chosen]
 
 

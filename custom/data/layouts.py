@@ -66,7 +66,7 @@ def nifti_files(folder: Path) -> list[Path]:
 
 
 def find_cases(folder: Path, contrasts: Sequence[str] | None = None) -> tuple[list[Case], str]:
-    """Recognise the layout of `folder` -> its cases, in the order folds count them, and its default split.
+    """Recognise the layout of `folder` -> its cases, in the order folds count them, and its default split, "" for none.
 
     `contrasts`: names of the channels, to look for cases with one file a channel and to check orders; None for none.
     """
@@ -78,7 +78,8 @@ def find_cases(folder: Path, contrasts: Sequence[str] | None = None) -> tuple[li
     if (folder / "imagesTr").is_dir():
         images = nifti_files(folder / "imagesTr")
         cases = [Case(image, btcv_label(image, folder / "labelsTr")) for image in images]
-        return cases, "transunet" if all(BTCV_NAME.fullmatch(case.name) for case in cases) else "0/5"
+        named = {bool(BTCV_NAME.fullmatch(case.name)) for case in cases}
+        return cases, {True: "transunet", False: "0/5"}[named.pop()] if len(named) == 1 else ""
     cases = brats_cases(folder, contrasts)
     return (cases, "0/5") if cases else ([Case(image) for image in nifti_files(folder)], "all")
 

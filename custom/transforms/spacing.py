@@ -22,4 +22,5 @@ class Spacingd(transforms.Spacingd):
         return dict(super().__call__(images, lazy)) | plain
 
     def _is_beside_a_key(self, name: Hashable, value: Any) -> bool:
-        return not isinstance(value, dict) and any(str(name).startswith(f"{key}_") for key in self.keys)
+        beside = name not in self.keys and any(str(name).startswith(f"{key}_") for key in self.keys)
+        return beside and not isinstance(value, dict)

@@ -16,7 +16,7 @@ from .conftest import ROOT, TINY
 # What differs from the shipped bundle, and how many outputs the network has then.
 OWN: dict[str, tuple[dict[str, Any], int]] = {
     "unetr_btcv": ({"class_names": ["liver", "tumour"]}, 3),
-    "unetr_brats": ({"img_size": [16, 16, 16]}, 3),
+    "unetr_brats": ({"img_size": [16, 16, 16], "contrasts": ["T1w", "FLAIR", "T1gd", "T2w"]}, 3),
     "vit_cxr14": ({"class_names": ["Fracture", "Device"]}, 2),
 }
 
@@ -45,6 +45,9 @@ def test_it_runs_without_options_and_its_metadata_describe_it(
     assert metadata["name"] == "mine" and pred["num_channels"] == channels
     shape = metadata["network_data_format"]["inputs"]["image"]["spatial_shape"]
     assert shape == {"unetr_btcv": [32, 32, 32], "unetr_brats": [16, 16, 16], "vit_cxr14": [32, 32]}[name]
+    if "contrasts" in options:
+        channels = metadata["network_data_format"]["inputs"]["image"]["channel_def"]
+        assert list(channels.values()) == options["contrasts"]
     if "class_names" in options:
         names = [name for name in pred["channel_def"].values() if name != "background"]
         assert names == options["class_names"]
@@ -68,6 +71,9 @@ def test_it_carries_its_code_and_nothing_that_tells_of_the_shipped_weights(tmp_p
 
 @pytest.mark.parametrize(("fault", "sentence"), [
     ({"clas_names": ["liver"]}, "unetr_btcv has no option clas_names; its options are"),
+    ({"class_names": "liver"}, "class_names is 'liver'; give a list"),
+    ({"out_channels": 3}, "give class_names instead"),
+    ({"cache_dir": "/home/someone"}, "cache_dir belongs to this machine"),
     ({"class_names": ["liver"]}, "weights.pt"),
     ({}, "mine exists; remove it"),
 ])  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -193,3 +194,12 @@ def test_names_of_ones_own_are_split_by_folds_and_not_by_the_numbers_of_btcv(tmp
             touch(tmp_path / folder / f"patient_{number}.nii.gz")
     assert datalist(tmp_path, "test") == datalist(tmp_path, "test", split="0/5")
     assert len(datalist(tmp_path, "test")) == 2
+
+
+def test_a_name_among_those_of_btcv_that_is_none_needs_a_split(btcv: Path, tmp_path: Path) -> None:
+    shutil.copytree(btcv, tmp_path / "mixed")
+    for folder, name in (("imagesTr", "img0001_flip"), ("labelsTr", "label0001_flip")):
+        touch(tmp_path / "mixed" / folder / f"{name}.nii.gz")
+    with pytest.raises(InputError, match="mixes BTCV's names"):
+        datalist(tmp_path / "mixed")
+    assert set(names(datalist(btcv, "test"))) < set(names(datalist(tmp_path / "mixed", "test", split="transunet")))

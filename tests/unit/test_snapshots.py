@@ -80,7 +80,7 @@ def test_roc_curves_are_of_everything_the_metric_has_seen(drawn: dict, tmp_path:
     metric, scores, truth = MeanAUC(), torch.rand(6, 2), torch.tensor([[0, 1], [1, 0]] * 3)
     for rows in (slice(0, 4), slice(4, 6)):
         metric(scores[rows], truth[rows])
-    finish(snapshots.RocSnapshot(tmp_path / "a.png", metric, ["a", "b"]), None)
+    finish(snapshots.RocSnapshot(tmp_path / "a.png", metric, ["a", "b"]), [])
     np.testing.assert_array_equal(drawn["draw_roc"][0], truth.numpy())
     np.testing.assert_array_equal(drawn["draw_roc"][1], scores.numpy())
 
@@ -89,5 +89,11 @@ def test_only_the_main_process_draws(drawn: dict, tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("RANK", "1")
     metric = MeanAUC()
     metric(torch.rand(2, 1), torch.tensor([[0], [1]]))
-    finish(snapshots.RocSnapshot(tmp_path / "a.png", metric, ["a"]), None)
+    finish(snapshots.RocSnapshot(tmp_path / "a.png", metric, ["a"]), [])
+    assert not drawn
+
+
+def test_a_run_that_saw_nothing_leaves_no_picture(drawn: dict, tmp_path: Path) -> None:
+    """So is a finished pre-training that is resumed."""
+    finish(snapshots.ReconstructionSnapshot(tmp_path / "a.png"), None)
     assert not drawn

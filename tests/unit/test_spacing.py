@@ -43,3 +43,10 @@ def test_metadata_beside_the_image_is_still_updated(request_of_label: dict) -> N
     done = Spacingd("image", PIXDIM)(data)
     assert isinstance(done["image"], MetaTensor)
     assert np.allclose(done["image_meta_dict"]["affine"], np.diag([2.0, 2.0, 2.0, 1.0]))
+
+
+def test_a_key_may_begin_as_another_does(request_of_label: dict) -> None:
+    image = MetaTensor(request_of_label["image"].as_tensor(), affine=request_of_label["image"].affine)
+    data = request_of_label | {"image": image, "image_label": image.clone()}
+    done = Spacingd(["image", "image_label"], PIXDIM)(data)
+    assert torch.equal(done["image"], done["image_label"]) and done["image"].shape != image.shape
