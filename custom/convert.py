@@ -51,6 +51,7 @@ MONAI_PARTS: Rules = (
     (r"^mask_tokens$", "mask_token"),
     (r"^decoder_pos_embedding$", "decoder_pos_embed"),
 )
+TANH_HEAD = "classification_head.0.weight"  # MONAI's ViT puts its head into a sequence for the tanh that follows it
 # What a format has and nothing needs: MONAI's cross attention norms and ViTAutoEnc's decoder, and the projections that
 # MONAI's residual blocks always had until 2022.
 UNUSED = r"norm_cross_attn|^conv3d_transpose|^decoder\.encoder\d\.blocks\.\d\.1\.conv3\."
@@ -145,6 +146,11 @@ def from_vit(weights: Weights, grid: Sequence[int] | None) -> Weights:
 
 def from_monai(weights: Weights, grid: Sequence[int] | None) -> Weights:
     """MONAI's MaskedAutoEncoderViT, ViT and ViTAutoEnc."""
+    if TANH_HEAD in weights:
+        logger.warning(
+            "this ViT was built with MONAI's default post_activation='Tanh', and our head ends without one: apply tanh to "
+            "our network's outputs to get theirs"
+        )
     theirs = renamed(weights, MONAI_PARTS)
     for blocks, norm in (("blocks", "norm"), ("decoder_blocks", "decoder_norm")):  # the norm is the last "block"
         theirs = renamed(theirs, [(rf"^{blocks}\.\d+\.(weight|bias)$", rf"{norm}.\1")])

@@ -1,0 +1,29 @@
+"""Weights of others give in our networks what they give in theirs, and what differs is said."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from monai.networks.nets import ViT as MonaiViT
+
+from custom.convert import to_custom
+from custom.networks import ViTClassifier
+
+from .test_convert import SMALL, load, perturbed, with_our_epsilon
+
+
+def test_the_tanh_after_monais_default_head_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sizes = SMALL | {"mlp_dim": 96, "num_classes": 3, "spatial_dims": 2}
+    theirs = with_our_epsilon(perturbed(MonaiViT(1, (16, 16), 8, classification=True, **sizes)))
+    ours = ViTClassifier(1, [16, 16], 8, 3, **SMALL, pos_embed="learnable")
+    ours = load(ours, to_custom(theirs.state_dict()), tmp_path)
+    image = torch.randn(2, 1, 16, 16)
+    with torch.no_grad():
+        expected, found = theirs(image)[0], ours(image)
+    assert torch.allclose(found.tanh(), expected, atol=1e-5) and torch.allclose(found, expected.atanh(), atol=1e-5)
+    assert not torch.allclose(found, expected, atol=1e-2)
+    assert "apply tanh to our network's outputs to get theirs" in caplog.text
+    caplog.clear()
+    plain = MonaiViT(1, (16, 16), 8, classification=True, post_activation="", **sizes)
+    to_custom(plain.state_dict())
+    assert "tanh" not in caplog.text
