@@ -89,10 +89,11 @@ def to_custom(weights: Weights, grid: Sequence[int] | None = None) -> Weights:
 
     Args:
         weights: a state dict without wrapper.
-        grid: patches per axis; None takes a square or cubic grid.
+        grid: patches per axis; None assumes a square or cubic grid, and logs it, unless the weights carry theirs.
 
     Raises:
-        InputError: an unknown format, or a number of patches that is no square or cube and no `grid`.
+        InputError: an unknown format, a `grid` that contradicts the weights, or none where patches form no square or
+            cube.
     """
     weights = {key.removeprefix("module."): value for key, value in weights.items()}
     name = recognise(weights)
@@ -106,6 +107,14 @@ def to_custom(weights: Weights, grid: Sequence[int] | None = None) -> Weights:
     if strange:
         raise InputError(f"{name} weights hold {strange[0]!r}, for which there is no place; remove it from the file")
     return done
+
+
+def from_custom(weights: Weights, grid: Sequence[int] | None) -> Weights:
+    """Our own networks, which carry their grid: another one is a mistake."""
+    own = weights["encoder.grid_size" if "encoder.grid_size" in weights else "grid_size"].tolist()
+    if grid and list(grid) != own:
+        raise InputError(f"these weights carry their grid, {own}, which is not the {list(grid)} given; leave it out")
+    return weights
 
 
 def from_selfmedmae_mae(weights: Weights, grid: Sequence[int] | None) -> Weights:
@@ -148,8 +157,8 @@ def from_monai(weights: Weights, grid: Sequence[int] | None) -> Weights:
     """MONAI's MaskedAutoEncoderViT, ViT and ViTAutoEnc."""
     if TANH_HEAD in weights:
         logger.warning(
-            "this ViT was built with MONAI's default post_activation='Tanh', and our head ends without one: apply tanh to "
-            "our network's outputs to get theirs"
+            "this ViT was built with MONAI's default post_activation='Tanh', and our head ends without one: "
+            "apply tanh to our network's outputs to get theirs"
         )
     theirs = renamed(weights, MONAI_PARTS)
     for blocks, norm in (("blocks", "norm"), ("decoder_blocks", "decoder_norm")):  # the norm is the last "block"
@@ -182,6 +191,8 @@ def find_grid(tokens: int, axes: int, grid: Sequence[int] | None) -> tuple[list[
         side = round(patches ** (1 / axes))
         found = list(grid) if grid else [side] * axes
         if prod(found) == patches and len(found) == axes:
+            if not grid:
+                logger.info(f"patches in a grid of {' x '.join(map(str, found))}, assumed; --grid says otherwise")
             return found, has_token
     raise InputError(
         f"{tokens} position embeddings fit no {axes}-D grid {list(grid or [])}; give the grid, patches per axis"
@@ -196,8 +207,8 @@ FORMATS: dict[str, tuple[tuple[str, ...], Reader]] = {
         from_selfmedmae_mae,
     ),
     "SelfMedMAE's UNETR": (("encoder.pos_embed", "decoder.encoder1.layer.conv1.conv.weight"), from_selfmedmae_unetr),
-    "custom MAE or UNETR": (("encoder.pos_embed", "encoder.grid_size"), lambda weights, grid: weights),
-    "custom ViT": (("pos_embed", "grid_size"), lambda weights, grid: weights),
+    "custom MAE or UNETR": (("encoder.pos_embed", "encoder.grid_size"), from_custom),
+    "custom ViT": (("pos_embed", "grid_size"), from_custom),
     "facebookresearch/mae": (("pos_embed", "patch_embed.proj.weight", "decoder_pred.weight"), from_facebook_mae),
     "ViT (timm, SelfMedMAE)": (("cls_token", "pos_embed", "patch_embed.proj.weight", "norm.weight"), from_vit),
     "MONAI": (("patch_embedding.patch_embeddings.weight", "patch_embedding.position_embeddings"), from_monai),

@@ -22,7 +22,7 @@ def convert(src: str, dst: str, to: str = "custom", grid: Sequence[int] | None =
         src: a checkpoint; its format is recognised.
         dst: file to write, as {"model": state_dict}, for selfmedmae as {"state_dict": state_dict}.
         to: custom, monai or selfmedmae.
-        grid: patches per axis, where they are no square or cube.
+        grid: patches per axis, where they form no square or cube and the weights do not tell.
     """
     if to not in TARGETS:
         raise InputError(f"target {to!r} is unknown; use one of {', '.join(TARGETS)}")

@@ -1,5 +1,6 @@
 """Weights of others give in our networks what they give in theirs, and what differs is said."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from monai.networks.nets import ViT as MonaiViT
 
 from custom.convert import to_custom
+from custom.errors import InputError
 from custom.networks import ViTClassifier
 
 from .test_convert import SMALL, load, perturbed, with_our_epsilon
@@ -27,3 +29,18 @@ def test_the_tanh_after_monais_default_head_is_named(tmp_path: Path, caplog: pyt
     plain = MonaiViT(1, (16, 16), 8, classification=True, post_activation="", **sizes)
     to_custom(plain.state_dict())
     assert "tanh" not in caplog.text
+
+
+def test_a_grid_is_assumed_aloud_and_never_against_the_weights(caplog: pytest.LogCaptureFixture) -> None:
+    ours = ViTClassifier(1, [16, 64], 8, 3, **SMALL).state_dict()
+    theirs = {key: value for key, value in ours.items() if key != "grid_size"}
+    with caplog.at_level(logging.INFO, logger="custom.convert"):
+        assert to_custom(theirs)["grid_size"].tolist() == [4, 4]
+        assert "patches in a grid of 4 x 4, assumed; --grid says otherwise" in caplog.messages
+        caplog.clear()
+        assert to_custom(theirs, [2, 8])["grid_size"].tolist() == [2, 8]
+        assert to_custom(ours)["grid_size"].tolist() == to_custom(ours, (2, 8))["grid_size"].tolist() == [2, 8]
+        assert "assumed" not in caplog.text
+    for weights in (ours, {f"encoder.{key}": value for key, value in ours.items()}):
+        with pytest.raises(InputError, match=r"carry their grid, \[2, 8\], which is not the \[4, 4\] given"):
+            to_custom(weights, [4, 4])
