@@ -207,12 +207,24 @@ def test_the_command_converts_files_and_says_what_it_cannot(tmp_path: Path) -> N
         convert(str(tmp_path / "ours.pt"), str(tmp_path / "x.pt"), to="keras")
     with pytest.raises(InputError, match="of no known format; expected SelfMedMAE's MAE: encoder_pos_embed"):
         to_custom({"conv.weight": torch.zeros(1)})
-    with pytest.raises(InputError, match="no class token"):
-        to_monai(UNETR(1, 3, [32] * 3, 16, 4, 24, 12, 2).state_dict())
-    with pytest.raises(InputError, match="Fourier"):
-        to_selfmedmae(MAE(1, [16, 16], 8, **SMALL, **DECODER).state_dict())
     wide = ViTClassifier(1, [16, 24], 8, 3, **SMALL).state_dict()
     del wide["grid_size"]
     with pytest.raises(InputError, match="give the grid"):
         to_custom(wide)
     assert to_custom(wide, [2, 3])["grid_size"].tolist() == [2, 3]
+
+
+def test_what_other_networks_cannot_hold_is_refused() -> None:
+    with pytest.raises(InputError, match="no class token"):
+        to_monai(UNETR(1, 3, [32] * 3, 16, 4, 24, 12, 2).state_dict())
+    with pytest.raises(InputError, match="Fourier"):
+        to_selfmedmae(MAE(1, [16, 16], 8, **SMALL, **DECODER).state_dict())
+    encoder = ViT(1, [16, 16], 8, **SMALL).state_dict()
+    for alone in (encoder, {f"encoder.{key}": value for key, value in encoder.items()}):
+        with pytest.raises(InputError, match="cannot hold this encoder alone"):
+            to_monai(alone)
+    with pytest.raises(InputError, match="no encoder without its decoder"):
+        to_selfmedmae(alone)
+    for patch in (8, 32):
+        with pytest.raises(InputError, match=rf"stages of patch size 16 alone.* \[{patch}, {patch}\]"):
+            to_selfmedmae(UNETR(1, 3, [32] * 2, patch, 4, 24, 12, 2).state_dict())
