@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import logging
 import re
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from math import prod
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .checkpoints import read_weights
 from .errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -82,6 +85,13 @@ def recognise(weights: Weights) -> str:
             return name
     expected = "; ".join(f"{name}: {', '.join(keys)}" for name, (keys, _) in FORMATS.items())
     raise InputError(f"weights with keys such as {sorted(weights)[0]!r} are of no known format; expected {expected}")
+
+
+def read_foreign(path: str | Path) -> Weights:
+    """`read_weights` of a checkpoint that may hold its command line, as facebookresearch/mae and SelfMedMAE save it."""
+    # Safe: reading still executes nothing, a Namespace only keeps attributes, and those must be plain values too.
+    with torch.serialization.safe_globals([Namespace]):
+        return read_weights(path)
 
 
 def to_custom(weights: Weights, grid: Sequence[int] | None = None) -> Weights:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import fire
 
-from custom.checkpoints import read_weights, write_checkpoint
-from custom.convert import to_custom
+from custom.checkpoints import write_checkpoint
+from custom.convert import read_foreign, to_custom
 from custom.errors import InputError, explain_errors
 from custom.export import to_monai, to_selfmedmae
 
@@ -26,7 +26,7 @@ def convert(src: str, dst: str, to: str = "custom", grid: Sequence[int] | None =
     """
     if to not in TARGETS:
         raise InputError(f"target {to!r} is unknown; use one of {', '.join(TARGETS)}")
-    weights = TARGETS[to](to_custom(read_weights(src), grid))
+    weights = TARGETS[to](to_custom(read_foreign(src), grid))
     write_checkpoint({"state_dict" if to == "selfmedmae" else "model": weights}, dst)
     logging.info(f"{len(weights)} tensors in {dst}")
 

@@ -1,15 +1,19 @@
 """Weights of others give in our networks what they give in theirs, and what differs is said."""
 
 import logging
+from argparse import Namespace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import torch
 from monai.networks.nets import ViT as MonaiViT
 
+from custom.checkpoints import load_weights, read_weights
 from custom.convert import to_custom
 from custom.errors import InputError
 from custom.networks import ViTClassifier
+from scripts.convert import convert
 
 from .test_convert import SMALL, load, perturbed, with_our_epsilon
 
@@ -44,3 +48,19 @@ def test_a_grid_is_assumed_aloud_and_never_against_the_weights(caplog: pytest.Lo
     for weights in (ours, {f"encoder.{key}": value for key, value in ours.items()}):
         with pytest.raises(InputError, match=r"carry their grid, \[2, 8\], which is not the \[4, 4\] given"):
             to_custom(weights, [4, 4])
+
+
+def test_a_saved_command_line_is_read_and_other_objects_are_not(tmp_path: Path) -> None:
+    network = perturbed(ViTClassifier(1, [16, 16], 8, 3, **SMALL))
+    theirs = {key: value for key, value in network.state_dict().items() if key != "grid_size"}
+    saved = {"model": theirs, "epoch": 3, "args": Namespace(lr=1e-3, betas=(0.9, 0.95), device="cuda")}
+    torch.save(saved, tmp_path / "theirs.pth")
+    convert(str(tmp_path / "theirs.pth"), str(tmp_path / "ours.pt"))
+    restored = load_weights(ViTClassifier(1, [16, 16], 8, 3, **SMALL), tmp_path / "ours.pt").state_dict()
+    assert all(torch.equal(restored[key], value) for key, value in network.state_dict().items())
+    with pytest.raises(InputError, match="is not a checkpoint of plain tensors"):
+        read_weights(tmp_path / "theirs.pth")  # our own files hold no objects
+    torch.save(saved | {"args": Namespace(lr=Fraction(1, 1000))}, tmp_path / "strange.pth")
+    with pytest.raises(InputError, match="is not a checkpoint of plain tensors"):
+        convert(str(tmp_path / "strange.pth"), str(tmp_path / "no.pt"))
+    assert not (tmp_path / "no.pt").exists()
