@@ -185,13 +185,21 @@ def from_monai(weights: Weights, grid: Sequence[int] | None) -> Weights:
 
 
 def with_positions(weights: Weights, prefix: str, grid: Sequence[int] | None) -> Weights:
-    """Position embeddings with a place for the class token in the encoder and none in the decoder, and the grid."""
+    """Position embeddings with a place for the class token in the encoder and none in the decoder, and the grid.
+
+    Raises:
+        InputError: no grid fits, or the decoder's class token has a position, which other projects keep at 0.
+    """
     axes = weights[f"{prefix}patch_embed.proj.weight"].ndim - 2
     position = weights[f"{prefix}pos_embed"]
     found, has_token = find_grid(position.shape[1], axes, grid)
     done = weights | {f"{prefix}pos_embed": position if has_token else functional.pad(position, (0, 0, 1, 0))}
     if "decoder.pos_embed" in weights:
-        done["decoder.pos_embed"] = weights["decoder.pos_embed"][:, -prod(found) :]
+        rest, done["decoder.pos_embed"] = weights["decoder.pos_embed"].tensor_split([-prod(found)], dim=1)
+        if rest.numel() and rest.any():
+            raise InputError(
+                "the decoder's class token has a position embedding, for which there is no place; set it to 0"
+            )
     return done | {f"{prefix}grid_size": torch.tensor(found)}
 
 

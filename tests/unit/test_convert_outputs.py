@@ -120,6 +120,8 @@ def test_facebooks_autoencoder_gives_facebooks_picture(tmp_path: Path) -> None:
     shapes |= {"decoder_embed.weight": (16, 24), "decoder_embed.bias": (16,), "decoder_pos_embed": (1, 17, 16)}
     shapes |= {"decoder_pred.weight": (192, 16), "decoder_pred.bias": (192,), "mask_token": (1, 1, 16)}
     theirs, image = random_weights(shapes), torch.randn(2, 3, 32, 32)
+    with pytest.raises(InputError, match="the decoder's class token has a position embedding"):
+        to_custom(theirs)
     theirs["decoder_pos_embed"][:, 0] = 0  # sine and cosine, fixed, with zeros for the class token
     order = torch.stack([torch.randperm(16), torch.randperm(16)])
     keep, hidden = order[:, :5], order[:, 5:]
