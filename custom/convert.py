@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import logging
 import re
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from math import prod
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .checkpoints import read_weights
 from .errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -51,6 +54,7 @@ MONAI_PARTS: Rules = (
     (r"^mask_tokens$", "mask_token"),
     (r"^decoder_pos_embedding$", "decoder_pos_embed"),
 )
+TANH_HEAD = "classification_head.0.weight"  # MONAI's ViT puts its head into a sequence for the tanh that follows it
 # What a format has and nothing needs: MONAI's cross attention norms and ViTAutoEnc's decoder, and the projections that
 # MONAI's residual blocks always had until 2022.
 UNUSED = r"norm_cross_attn|^conv3d_transpose|^decoder\.encoder\d\.blocks\.\d\.1\.conv3\."
@@ -83,15 +87,23 @@ def recognise(weights: Weights) -> str:
     raise InputError(f"weights with keys such as {sorted(weights)[0]!r} are of no known format; expected {expected}")
 
 
+def read_foreign(path: str | Path) -> Weights:
+    """`read_weights` of a checkpoint that may hold its command line, as facebookresearch/mae and SelfMedMAE save it."""
+    # Safe: reading still executes nothing, a Namespace only keeps attributes, and those must be plain values too.
+    with torch.serialization.safe_globals([Namespace]):
+        return read_weights(path)
+
+
 def to_custom(weights: Weights, grid: Sequence[int] | None = None) -> Weights:
     """Weights of any known format as those of our MAE, UNETR, ViTClassifier or, without a decoder, encoder.
 
     Args:
         weights: a state dict without wrapper.
-        grid: patches per axis; None takes a square or cubic grid.
+        grid: patches per axis; None assumes a square or cubic grid, and logs it, unless the weights carry theirs.
 
     Raises:
-        InputError: an unknown format, or a number of patches that is no square or cube and no `grid`.
+        InputError: an unknown format, a `grid` that contradicts the weights, or none where patches form no square or
+            cube.
     """
     weights = {key.removeprefix("module."): value for key, value in weights.items()}
     name = recognise(weights)
@@ -105,6 +117,14 @@ def to_custom(weights: Weights, grid: Sequence[int] | None = None) -> Weights:
     if strange:
         raise InputError(f"{name} weights hold {strange[0]!r}, for which there is no place; remove it from the file")
     return done
+
+
+def from_custom(weights: Weights, grid: Sequence[int] | None) -> Weights:
+    """Our own networks, which carry their grid: another one is a mistake."""
+    own = weights["encoder.grid_size" if "encoder.grid_size" in weights else "grid_size"].tolist()
+    if grid and list(grid) != own:
+        raise InputError(f"these weights carry their grid, {own}, which is not the {list(grid)} given; leave it out")
+    return weights
 
 
 def from_selfmedmae_mae(weights: Weights, grid: Sequence[int] | None) -> Weights:
@@ -145,6 +165,11 @@ def from_vit(weights: Weights, grid: Sequence[int] | None) -> Weights:
 
 def from_monai(weights: Weights, grid: Sequence[int] | None) -> Weights:
     """MONAI's MaskedAutoEncoderViT, ViT and ViTAutoEnc."""
+    if TANH_HEAD in weights:
+        logger.warning(
+            "this ViT was built with MONAI's default post_activation='Tanh', and our head ends without one: "
+            "apply tanh to our network's outputs to get theirs"
+        )
     theirs = renamed(weights, MONAI_PARTS)
     for blocks, norm in (("blocks", "norm"), ("decoder_blocks", "decoder_norm")):  # the norm is the last "block"
         theirs = renamed(theirs, [(rf"^{blocks}\.\d+\.(weight|bias)$", rf"{norm}.\1")])
@@ -160,13 +185,21 @@ def from_monai(weights: Weights, grid: Sequence[int] | None) -> Weights:
 
 
 def with_positions(weights: Weights, prefix: str, grid: Sequence[int] | None) -> Weights:
-    """Position embeddings with a place for the class token in the encoder and none in the decoder, and the grid."""
+    """Position embeddings with a place for the class token in the encoder and none in the decoder, and the grid.
+
+    Raises:
+        InputError: no grid fits, or the decoder's class token has a position, which other projects keep at 0.
+    """
     axes = weights[f"{prefix}patch_embed.proj.weight"].ndim - 2
     position = weights[f"{prefix}pos_embed"]
     found, has_token = find_grid(position.shape[1], axes, grid)
     done = weights | {f"{prefix}pos_embed": position if has_token else functional.pad(position, (0, 0, 1, 0))}
     if "decoder.pos_embed" in weights:
-        done["decoder.pos_embed"] = weights["decoder.pos_embed"][:, -prod(found) :]
+        rest, done["decoder.pos_embed"] = weights["decoder.pos_embed"].tensor_split([-prod(found)], dim=1)
+        if rest.numel() and rest.any():
+            raise InputError(
+                "the decoder's class token has a position embedding, for which there is no place; set it to 0"
+            )
     return done | {f"{prefix}grid_size": torch.tensor(found)}
 
 
@@ -176,6 +209,8 @@ def find_grid(tokens: int, axes: int, grid: Sequence[int] | None) -> tuple[list[
         side = round(patches ** (1 / axes))
         found = list(grid) if grid else [side] * axes
         if prod(found) == patches and len(found) == axes:
+            if not grid:
+                logger.info(f"patches in a grid of {' x '.join(map(str, found))}, assumed; --grid says otherwise")
             return found, has_token
     raise InputError(
         f"{tokens} position embeddings fit no {axes}-D grid {list(grid or [])}; give the grid, patches per axis"
@@ -190,8 +225,8 @@ FORMATS: dict[str, tuple[tuple[str, ...], Reader]] = {
         from_selfmedmae_mae,
     ),
     "SelfMedMAE's UNETR": (("encoder.pos_embed", "decoder.encoder1.layer.conv1.conv.weight"), from_selfmedmae_unetr),
-    "custom MAE or UNETR": (("encoder.pos_embed", "encoder.grid_size"), lambda weights, grid: weights),
-    "custom ViT": (("pos_embed", "grid_size"), lambda weights, grid: weights),
+    "custom MAE or UNETR": (("encoder.pos_embed", "encoder.grid_size"), from_custom),
+    "custom ViT": (("pos_embed", "grid_size"), from_custom),
     "facebookresearch/mae": (("pos_embed", "patch_embed.proj.weight", "decoder_pred.weight"), from_facebook_mae),
     "ViT (timm, SelfMedMAE)": (("cls_token", "pos_embed", "patch_embed.proj.weight", "norm.weight"), from_vit),
     "MONAI": (("patch_embedding.patch_embeddings.weight", "patch_embedding.position_embeddings"), from_monai),

@@ -42,12 +42,17 @@ def to_monai(weights: Weights) -> Weights:
     position embedding, which MONAI lacks, is added to the token.
 
     Raises:
-        InputError: a UNETR, whose encoder's class token MONAI's UNETR has no place for.
+        InputError: a UNETR, or an encoder alone, whose class token MONAI's networks have no place for.
     """
     if is_unetr(weights):
         raise InputError(
             "MONAI's UNETR has no class token, so it cannot hold this UNETR (logits would differ by 5 % or more); keep "
             "the custom network, or convert the masked autoencoder or the classifier"
+        )
+    if not is_mae(weights) and "head.weight" not in weights:
+        raise InputError(
+            "MONAI's ViT has a class token only with a head, so it cannot hold this encoder alone; "
+            "convert the masked autoencoder or the classifier instead"
         )
     ours = without_class_position(weights)
     theirs = renamed(renamed(ours, PARTS_OF_MONAI), PLACES_IN_MONAI)
@@ -62,12 +67,16 @@ def to_selfmedmae(weights: Weights) -> Weights:
     """Our MAE, UNETR or ViTClassifier under the names of the published code.
 
     Raises:
-        InputError: a 2-D MAE, because the published one predicts Fourier features and lays patches out otherwise.
+        InputError: a 2-D MAE, because the published one predicts Fourier features and lays patches out otherwise; a
+            UNETR of another patch size than the published 16; an encoder without the decoder it was trained with.
     """
     kept = {key: value for key, value in weights.items() if not key.endswith("grid_size")}
     if is_unetr(weights):
+        refuse_other_patches(weights)
         return renamed(kept, [(rf"^decoder\.{ours}\.", f"decoder.{theirs}.") for theirs, ours in UNETR_BLOCKS.items()])
     if not is_mae(weights):
+        if "encoder.pos_embed" in weights:
+            raise InputError("the published code has no encoder without its decoder; convert the whole checkpoint")
         return kept
     if weights["encoder.patch_embed.proj.weight"].ndim == 4:
         raise InputError(
@@ -79,6 +88,16 @@ def to_selfmedmae(weights: Weights) -> Weights:
         (r"^decoder\.mask_token$", "mask_token"),
     ]
     return renamed(without_class_position(weights), rules)
+
+
+def refuse_other_patches(unetr: Weights) -> None:
+    """InputError unless there are the four stages of patch size 16, the only ones that the published UNETR has."""
+    patch = list(unetr["encoder.patch_embed.proj.weight"].shape[2:])
+    if set(patch) != {16}:
+        raise InputError(
+            f"the published UNETR has the stages of patch size 16 alone, so it cannot hold this one of {patch}; "
+            "keep the custom network"
+        )
 
 
 def without_class_position(weights: Weights) -> Weights:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import fire
 
-from custom.checkpoints import read_weights, write_checkpoint
-from custom.convert import to_custom
+from custom.checkpoints import write_checkpoint
+from custom.convert import read_foreign, to_custom
 from custom.errors import InputError, explain_errors
 from custom.export import to_monai, to_selfmedmae
 
@@ -22,11 +22,11 @@ def convert(src: str, dst: str, to: str = "custom", grid: Sequence[int] | None =
         src: a checkpoint; its format is recognised.
         dst: file to write, as {"model": state_dict}, for selfmedmae as {"state_dict": state_dict}.
         to: custom, monai or selfmedmae.
-        grid: patches per axis, where they are no square or cube.
+        grid: patches per axis, where they form no square or cube and the weights do not tell.
     """
     if to not in TARGETS:
         raise InputError(f"target {to!r} is unknown; use one of {', '.join(TARGETS)}")
-    weights = TARGETS[to](to_custom(read_weights(src), grid))
+    weights = TARGETS[to](to_custom(read_foreign(src), grid))
     write_checkpoint({"state_dict" if to == "selfmedmae" else "model": weights}, dst)
     logging.info(f"{len(weights)} tensors in {dst}")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from monai.networks.nets import MaskedAutoEncoderViT, ViTAutoEnc
+from monai.networks.nets import MaskedAutoEncoderViT
 from monai.networks.nets import ViT as MonaiViT
 from torch import Tensor, nn
 
@@ -172,29 +172,12 @@ def test_the_shipped_classifier_differs_in_monai_by_its_epsilon_alone(tmp_path: 
         assert float((found - with_our_epsilon(theirs)(image)[0]).abs().max()) < 2e-4
 
 
-def test_facebooks_autoencoder_and_timms_vit_are_read(tmp_path: Path) -> None:
-    mae = perturbed(MAE(3, [32, 32], 8, **SMALL, **DECODER))
-    names = {"encoder.": "", "decoder.blocks": "decoder_blocks", "decoder.norm": "decoder_norm"}
-    names |= {"decoder.embed": "decoder_embed", "decoder.head": "decoder_pred", "decoder.mask_token": "mask_token"}
-    theirs = {}
-    for key, value in mae.state_dict().items():
-        old = next((part for part in names if key.startswith(part)), None)
-        theirs[key.replace(old, names[old], 1) if old is not None else key] = value
-    theirs["decoder_pos_embed"] = torch.nn.functional.pad(theirs.pop("decoder.pos_embed"), (0, 0, 1, 0))
-    del theirs["grid_size"]
-    back = to_custom(theirs)
-    assert all(torch.equal(back[key], value) for key, value in mae.state_dict().items())
-    encoder = {key: value for key, value in theirs.items() if not key.startswith(("decoder", "mask"))}
+def test_parallel_training_is_undone_and_a_tensor_without_a_place_refused() -> None:
+    encoder = {key: value for key, value in ViT(3, [32, 32], 8, **SMALL).state_dict().items() if key != "grid_size"}
     parallel = to_custom({f"module.{key}": value for key, value in encoder.items()})
     assert parallel.keys() == encoder.keys() | {"grid_size"}
     with pytest.raises(InputError, match="fc_norm"):
         to_custom(encoder | {"fc_norm.weight": torch.ones(24)})
-
-
-def test_vitautoenc_fills_an_encoder() -> None:
-    theirs = ViTAutoEnc(1, (32, 32), 16, **SMALL, mlp_dim=96, spatial_dims=2).state_dict()
-    ours = ViT(1, [32, 32], 16, **SMALL).state_dict()
-    assert shapes(to_custom(theirs)) == shapes(ours)
 
 
 def test_the_command_converts_files_and_says_what_it_cannot(tmp_path: Path) -> None:
@@ -207,12 +190,24 @@ def test_the_command_converts_files_and_says_what_it_cannot(tmp_path: Path) -> N
         convert(str(tmp_path / "ours.pt"), str(tmp_path / "x.pt"), to="keras")
     with pytest.raises(InputError, match="of no known format; expected SelfMedMAE's MAE: encoder_pos_embed"):
         to_custom({"conv.weight": torch.zeros(1)})
-    with pytest.raises(InputError, match="no class token"):
-        to_monai(UNETR(1, 3, [32] * 3, 16, 4, 24, 12, 2).state_dict())
-    with pytest.raises(InputError, match="Fourier"):
-        to_selfmedmae(MAE(1, [16, 16], 8, **SMALL, **DECODER).state_dict())
     wide = ViTClassifier(1, [16, 24], 8, 3, **SMALL).state_dict()
     del wide["grid_size"]
     with pytest.raises(InputError, match="give the grid"):
         to_custom(wide)
     assert to_custom(wide, [2, 3])["grid_size"].tolist() == [2, 3]
+
+
+def test_what_other_networks_cannot_hold_is_refused() -> None:
+    with pytest.raises(InputError, match="no class token"):
+        to_monai(UNETR(1, 3, [32] * 3, 16, 4, 24, 12, 2).state_dict())
+    with pytest.raises(InputError, match="Fourier"):
+        to_selfmedmae(MAE(1, [16, 16], 8, **SMALL, **DECODER).state_dict())
+    encoder = ViT(1, [16, 16], 8, **SMALL).state_dict()
+    for alone in (encoder, {f"encoder.{key}": value for key, value in encoder.items()}):
+        with pytest.raises(InputError, match="cannot hold this encoder alone"):
+            to_monai(alone)
+    with pytest.raises(InputError, match="no encoder without its decoder"):
+        to_selfmedmae(alone)
+    for patch in (8, 32):
+        with pytest.raises(InputError, match=rf"stages of patch size 16 alone.* \[{patch}, {patch}\]"):
+            to_selfmedmae(UNETR(1, 3, [32] * 2, patch, 4, 24, 12, 2).state_dict())
