@@ -21,7 +21,7 @@ READY := $(VENV)/.ready
 LABEL_RUN := $(CURDIR)/.venv-label/bin/python
 LABEL_READY := $(CURDIR)/.venv-label/.ready
 
-.PHONY: help demo test lint pack bench label test-label clean
+.PHONY: help env demo test lint pack bench label test-label clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -33,6 +33,8 @@ $(READY): requirements.txt requirements-dev.txt
 	$(RUN) -m pip install --quiet "$(TORCH)"
 	$(RUN) -m pip install --quiet -r requirements-dev.txt
 	touch $(READY)
+
+env: $(READY) ## the environment alone, .venv
 
 demo: $(READY) ## generate images, pre-train, fine-tune, evaluate, segment; report in demo/ (7 to 10 minutes, 2 cores)
 	$(RUN) -W ignore -m scripts.demo --bundle $(BUNDLE) --output_dir $(DEMO)

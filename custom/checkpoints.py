@@ -52,6 +52,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return content
 
 
+HEADS = ("decoder.out.", "head.")  # the only parameters whose shape depends on the number of classes
+
+
 def load_weights(network: nn.Module, path: str | Path, any_img_size: bool = False) -> nn.Module:
     """Load every weight of `network` from `path`, return it; InputError if one is missing, new or of another shape.
 
@@ -65,7 +68,9 @@ def load_weights(network: nn.Module, path: str | Path, any_img_size: bool = Fals
     wrong = [key for key in expected if found.get(key) != expected[key]] + [key for key in found if key not in expected]
     if wrong:
         key = wrong[0]
-        remedy = "use the config the weights were trained with, or set its network options (hidden_size, ...)"
+        remedy = "use the config they were trained with, or set its network options (patch_size, hidden_size, ...)"
+        if all(name.startswith(HEADS) for name in wrong):
+            remedy = "they tell another number of classes; correct out_channels or class_names"
         if "decoder.mask_token" in set(weights) - set(expected):
             remedy = (
                 "they are a masked autoencoder's; give them as pretrained_weights to the train.json that fine-tunes"

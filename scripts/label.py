@@ -5,8 +5,10 @@ Runs in MONAI Label's own environment (`make label`), which has the packages of 
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,6 +22,8 @@ from custom.data.phantoms.mr import write_msd
 from custom.errors import InputError, explain_errors
 
 from .label_bundles import add_bundles
+
+logger = logging.getLogger(__name__)
 
 UNSEEN = 9  # a seed that no shipped weights were trained on
 GENERATED = {
@@ -49,6 +53,7 @@ def label(
     """
     if studies and "://" not in studies and not Path(studies).is_dir():
         raise InputError(f"studies {studies} is not a folder; give one with NIfTI or PNG files, or a DICOMweb address")
+    check_port(host, port)
     folder = Path(output_dir).resolve()
     install_app(folder / APP)
     models = add_bundles(folder / APP / "model", bundles)
@@ -58,7 +63,20 @@ def label(
     environment = os.environ | {"MONAI_LABEL_SESSION_PATH": str(folder / "sessions")}
     command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(folder / APP)]
     command += ["--studies", studies, "--host", host, "--port", str(port), *words]
+    logger.info(f"serving {studies} on http://{host}:{port} in about half a minute; Ctrl-C ends it")
     os.execve(sys.executable, command, environment)
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that is none or in use, before the models are loaded."""
+    if not isinstance(port, int):
+        raise InputError(f"port {port} is not a number; give one such as 8000")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise InputError(f"port {port} of {host} cannot be used ({error.strerror}); give another port") from error
 
 
 def install_app(app: Path) -> None:
@@ -84,4 +102,5 @@ def generated_images(studies: Path) -> Path:
 
 if __name__ == "__main__":
     explain_errors()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     fire.Fire(label)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from custom.errors import InputError, explain_errors
 ROOT = Path(__file__).resolve().parent.parent
 # docs and models tell of the shipped weights, the paper's configs of the paper.
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "eval", "cache", "docs", "models", "*paper*.json")
+SECTIONS = ("imports", "initialize", "run", "finalize", "handlers", "validate#handlers")
 PATHS = ("bundle_root", "checkpoint", "pretrained_weights")
 README = """# {name}
 
@@ -87,9 +89,12 @@ def set_options(source: Path, options: dict[str, Any]) -> dict[str, dict[str, An
     """All configs that have one of `options` at their top, with them set, and the inference config."""
     names = [path.stem for path in sorted((source / "configs").glob("*.json")) if "paper" not in path.stem]
     configs = {name: read(source, name) for name in names}
-    known = {key for config in configs.values() for key, value in config.items() if not isinstance(value, dict)}
-    if unknown := sorted(set(options) - known):
-        raise InputError(f"{source.name} has no option {unknown[0]}; its options are {', '.join(sorted(known))}")
+    keys = {key for config in configs.values() for key, value in config.items() if not isinstance(value, dict)}
+    known = sorted(key for key in keys if "#" not in key and key not in SECTIONS and key not in PATHS)
+    if unknown := sorted(set(options) - set(known)):
+        near = get_close_matches(unknown[0], known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"its options are {', '.join(known)}"
+        raise InputError(f"{source.name} has no option {unknown[0]}; {hint}")
     changed = {
         name: config | {key: options[key] for key in options if key in config} for name, config in configs.items()
     }
@@ -106,10 +111,7 @@ def metadata_of(source: Path, name: str, config: dict[str, Any]) -> dict[str, An
     """The metadata of `source` for a bundle called `name` with this inference config."""
     metadata, parser = read(source, "metadata"), ConfigParser(config)
     metadata |= {"name": name, "version": "0.1.0", "changelog": {"0.1.0": f"first version, made from {source.name}"}}
-    metadata |= {
-        "description": f"{metadata['task']}: {source.name} with weights of its own",
-        "data_source": "not stated",
-    }
+    metadata |= {"data_source": "not stated", "intended_use": "Not stated; not a medical device."}
     formats = metadata["network_data_format"]
     image, pred = formats["inputs"]["image"], formats["outputs"]["pred"]
     image["num_channels"] = parser.get_parsed_content("network_def#in_channels")
@@ -119,10 +121,11 @@ def metadata_of(source: Path, name: str, config: dict[str, Any]) -> dict[str, An
     image["spatial_shape"] = size if isinstance(size, list) else [size] * len(image["spatial_shape"])
     pred["spatial_shape"] = image["spatial_shape"] if pred["spatial_shape"] else []
     if "class_names" in config:
-        names = config["class_names"]
+        kind, names = pred["format"].replace("classes", "classification").capitalize(), config["class_names"]
+        metadata["task"] = f"{kind} of {', '.join(names)}"
         names = ["background", *names] if "out_channels" in config else names
         pred["num_channels"], pred["channel_def"] = len(names), {str(index): name for index, name in enumerate(names)}
-    return metadata
+    return metadata | {"description": f"{metadata['task']}: {source.name} with weights of its own"}
 
 
 if __name__ == "__main__":

@@ -193,7 +193,7 @@ def integer_label(label: MetaTensor, path: Path, num_classes: int | None = None)
     if low < 0 or (num_classes is not None and high >= num_classes):
         limit = "" if num_classes is None else f" to {num_classes - 1}"
         raise InputError(
-            f"label {path} has ids from {low} to {high} where 0{limit} is allowed; map its ids or set num_classes"
+            f"label {path} has ids from {low} to {high} where 0{limit} is allowed; map its ids, or set out_channels"
         )
     return label.to(torch.uint8 if high <= 255 else torch.int32)
 

@@ -51,6 +51,7 @@ def test_it_runs_without_options_and_its_metadata_describe_it(
     if "class_names" in options:
         names = [name for name in pred["channel_def"].values() if name != "background"]
         assert names == options["class_names"]
+        assert f"of {', '.join(names)}" in metadata["description"]
 
 
 def test_every_config_that_has_an_option_gets_it(tmp_path: Path) -> None:
@@ -70,11 +71,12 @@ def test_it_carries_its_code_and_nothing_that_tells_of_the_shipped_weights(tmp_p
 
 
 @pytest.mark.parametrize(("fault", "sentence"), [
-    ({"clas_names": ["liver"]}, "unetr_btcv has no option clas_names; its options are"),
+    ({"clas_names": ["liver"]}, "unetr_btcv has no option clas_names; did you mean class_names"),
     ({"class_names": "liver"}, "class_names is 'liver'; give a list"),
     ({"out_channels": 3}, "give class_names instead"),
     ({"cache_dir": "/home/someone"}, "cache_dir belongs to this machine"),
-    ({"class_names": ["liver"]}, "weights.pt"),
+    ({"class_names": ["liver"]}, "tell another number of classes; correct out_channels or class_names"),
+    ({"patch_size": 16}, "of another architecture .* set its network options"),
     ({}, "mine exists; remove it"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_one_sentence_and_nothing_is_written(

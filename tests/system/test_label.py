@@ -79,7 +79,7 @@ class Server:
         self.client.train_start(model, {"max_epochs": 1} | params)
         self.wait_until(lambda: self.status() not in ("SUBMITTED", "RUNNING"), lambda: False, model, 600)
         log = self.client.train_status()["details"]
-        assert self.status() == "DONE", "\n".join(log[-40:])
+        assert self.status() == "DONE", "\n".join(log[-150:])
         return log
 
     def save_labels(self, folder: Path, images: str = "*.nii.gz") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -142,3 +143,32 @@ def test_what_cannot_run_is_refused_in_a_sentence(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name == "onnxruntime" else find_spec(name))
     with pytest.raises(InputError, match="pip install onnxruntime, or use runtime 'torch'"):
         with_runtime(tiny(), "onnx", tmp_path)
+
+
+@torch.inference_mode()
+def test_a_damaged_export_is_made_again(tmp_path: Path) -> None:
+    network = tiny()
+    image = example(network, 1)
+    with_runtime(network, "onnx", tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:1000])
+    torch.testing.assert_close(with_runtime(network, "onnx", tmp_path)(image), network(image), rtol=0, atol=2e-5)
+
+
+def test_a_head_of_zeros_can_be_exported(tmp_path: Path) -> None:
+    network = tiny()
+    for parameter in network.head.parameters():
+        nn.init.zeros_(parameter)
+    export_onnx(network, tmp_path / "network.onnx")
+    assert (OnnxNetwork(tmp_path / "network.onnx")(example(network, 1)) == 0).all()
+
+
+def test_onnxruntime_reports_nothing_to_its_maker(tmp_path: Path) -> None:
+    """It would leave an identifier of the device below the home folder."""
+    code = "from custom.runtimes import open_session\ntry: open_session('none.onnx')\nexcept Exception: pass"
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = {key: value for key, value in os.environ.items() if key not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")}
+    environment = kept | {"HOME": str(home), "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, env=environment, check=True)
+    assert not [path for path in home.rglob("*") if "onnxruntime" in path.name]
