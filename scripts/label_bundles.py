@@ -100,7 +100,7 @@ def adapt(configs: Path, output_format: str) -> None:
         (configs / "train.json").unlink()  # it has no labels to train a classifier on
     elif output_format != "segmentation":
         (configs / "inference.json").unlink()  # a reconstruction would be listed as a segmentation
-        change(configs / "train.json", add_validation)
+        change(configs / "train.json", continue_pretraining)
     change(configs / "metadata.json", name_labels)
 
 
@@ -112,9 +112,14 @@ def change(path: Path, edit: Any) -> None:
         path.write_text(json.dumps(content, indent=4) + "\n")
 
 
-def add_validation(train: dict[str, Any]) -> None:
-    """A place for the validation cases that MONAI Label sets; pre-training has no use for them."""
-    train.setdefault("validate", {"dataset": {"data": []}})
+def continue_pretraining(train: dict[str, Any]) -> None:
+    """Begin with the weights in models/, and have a place for the validation cases that MONAI Label sets.
+
+    MONAI Label loads them into `network`, which here has the loss around the masked autoencoder and other names.
+    """
+    weights = {"load_path": "$@bundle_root + '/models/model.pt'", "load_dict": {"model": "$@network_def"}}
+    train["train"]["handlers"].insert(0, {"_target_": "CheckpointLoader"} | weights)
+    train["validate"] = {"dataset": {"data": []}}  # pre-training has no use for them
 
 
 def name_labels(metadata: dict[str, Any]) -> None:
