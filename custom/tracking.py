@@ -63,23 +63,49 @@ def run_tracked(
 
 
 def begin(engine: Engine, trackers: Sequence[MLFlowHandler], kind: str, parameters: Mapping[str, Any]) -> None:
-    """Start one run for all `trackers`, with the parameters; a run that the user named is continued."""
-    first, *others = trackers
-    # without a name MONAI goes on with any run that is still open, such as one that was killed
-    first.run_name = first.run_name or f"{kind} {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    """Start one run for all `trackers`, with the parameters.
+
+    Without a name given MONAI would go on with any open run, so the run is made here. One that the user named is
+    continued if it did not finish and all its parameters but `resume` are the same, since MLflow changes none.
+    """
+    first = trackers[0]
     first.artifacts, first.optimizer_param_names = (), ()
     if hasattr(engine, "optimizer"):
         first.output_transform = lambda output: {"train_loss": output["loss"].item(), "lr": highest_rate(engine)}
     else:
         first.epoch_logger = lambda _: None  # the reports of an evaluation are complete after its epoch
-    first.start(engine)
-    for other in others:
-        other.experiment, other.cur_run = first.experiment, first.cur_run
-    run_id = first.cur_run.info.run_id
-    known = first.client.get_run(run_id).data.params  # MLflow refuses to change one
-    for name, value in parameters.items():
-        if name not in known:
-            first.client.log_param(run_id, name, str(value)[:PARAMETER_LENGTH])
+    of_engine = {name: getattr(engine.state, name) for name in first.default_tracking_params}
+    texts = {name: str(value)[:PARAMETER_LENGTH] for name, value in {**parameters, **of_engine}.items()}
+    experiment = experiment_of(first)
+    run = unfinished_run(first, experiment, texts) if first.run_name and parameters else None
+    if run is None:
+        name = first.run_name or f"{kind} {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        run = first.client.create_run(experiment, run_name=str(name))
+        for parameter, text in texts.items():
+            first.client.log_param(run.info.run_id, parameter, text)
+    for tracker in trackers:
+        tracker.cur_run = run
+
+
+def experiment_of(tracker: MLFlowHandler) -> str:
+    """The id of the tracker's experiment, which is made when missing."""
+    from mlflow.exceptions import MlflowException  # training needs no mlflow
+
+    try:
+        return str(tracker.client.create_experiment(tracker.experiment_name, tracker.artifact_location))
+    except MlflowException as error:  # another training may make it at the same time
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return str(tracker.client.get_experiment_by_name(tracker.experiment_name).experiment_id)
+
+
+def unfinished_run(tracker: MLFlowHandler, experiment: str, parameters: Mapping[str, str]) -> Any | None:
+    """The latest run with the tracker's name and these parameters that did not finish; `resume` may differ."""
+    fixed = {name: text for name, text in parameters.items() if name != "resume"}
+    for run in tracker.client.search_runs([experiment], "attributes.status != 'FINISHED'"):
+        if run.info.run_name == str(tracker.run_name) and fixed.items() <= run.data.params.items():
+            return run
+    return None
 
 
 def highest_rate(engine: Engine) -> float:

@@ -1,0 +1,102 @@
+"""Which MLflow run a command writes to, and what of its engine and config that run gets."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.engines import SupervisedTrainer
+from monai.handlers import MLFlowHandler
+
+from custom.tracking import run_tracked
+
+from .test_tracking import Store
+
+pytest.importorskip("mlflow")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store") / "mlruns.db")
+
+
+def trainer_of(handler: MLFlowHandler, loss: Any = None, epochs: int = 1) -> SupervisedTrainer:
+    """A training of one weight."""
+    network = torch.nn.Linear(1, 1)
+    return SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=epochs,
+        train_data_loader=[{"image": torch.ones(1, 1), "label": torch.ones(1, 1)}],
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), 0.1),
+        loss_function=loss or torch.nn.MSELoss(),
+        train_handlers=[handler],
+        decollate=False,
+    )
+
+
+def train(
+    store: Store, folder: Path, experiment: str, options: Mapping[str, Any], name: str | None = None, **more: Any
+) -> None:
+    """A training with these options, tracked in an experiment of its own."""
+    handler = MLFlowHandler(store.uri, experiment_name=experiment, run_name=name)
+    run_tracked(trainer_of(handler, **more), [handler], "training", options, folder)
+
+
+def fail(*_: Any) -> None:
+    raise ArithmeticError("no loss")
+
+
+def of(store: Store, experiment: str) -> list[dict[str, str]]:
+    """Status and parameters of the runs in an experiment, the latest first."""
+    found = store.client.search_runs([store.client.get_experiment_by_name(experiment).experiment_id])
+    return [{"status": run.info.status, "name": run.info.run_name} | run.data.params for run in found]
+
+
+def test_two_trainings_that_start_in_the_same_second_are_two_runs(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "strftime", lambda *_: "2030-01-01 00:00:00")
+    first, second = (MLFlowHandler(store.uri, experiment_name="sweep") for _ in range(2))
+
+    def start_the_second(*_: Any) -> torch.Tensor:
+        run_tracked(trainer_of(second), [second], "training", {"learning_rate": 0.2}, tmp_path)
+        return torch.zeros((), requires_grad=True)
+
+    run_tracked(trainer_of(first, start_the_second), [first], "training", {"learning_rate": 0.1}, tmp_path)
+    runs = of(store, "sweep")
+    assert {run["learning_rate"] for run in runs} == {"0.1", "0.2"} and len(runs) == 2
+    assert {run["name"] for run in runs} == {"training 2030-01-01 00:00:00"}
+    assert {run["status"] for run in runs} == {"FINISHED"}
+
+
+def test_a_failed_run_of_that_name_with_another_parameter_stays_as_it_was(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ArithmeticError):
+        train(store, tmp_path, "other", {"learning_rate": 0.1, "resume": False}, "mine", loss=fail)
+    train(store, tmp_path, "other", {"learning_rate": 0.001, "resume": False}, "mine")
+    second, first = of(store, "other")
+    assert (first["status"], first["learning_rate"], first["name"]) == ("FAILED", "0.1", "mine")
+    assert (second["status"], second["learning_rate"], second["name"]) == ("FINISHED", "0.001", "mine")
+
+
+def test_a_failed_run_is_continued_by_its_name_where_only_resume_differs(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ArithmeticError):
+        train(store, tmp_path, "same", {"learning_rate": 0.1, "resume": False}, "mine", loss=fail)
+    train(store, tmp_path, "same", {"learning_rate": 0.1, "resume": True}, "mine")
+    (run,) = of(store, "same")
+    assert run["status"] == "FINISHED" and run["learning_rate"] == "0.1"
+
+
+def test_a_resumed_run_with_more_epochs_is_a_run_of_its_own_with_its_own_number(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ArithmeticError):
+        train(store, tmp_path, "more", {"learning_rate": 0.1, "resume": False}, "mine", loss=fail)
+    train(store, tmp_path, "more", {"learning_rate": 0.1, "resume": True}, "mine", epochs=2)
+    assert [(run["status"], run["max_epochs"]) for run in of(store, "more")] == [("FINISHED", "2"), ("FAILED", "1")]
+
+
+def test_what_finished_is_never_written_to_again(store: Store, tmp_path: Path) -> None:
+    for _ in range(2):
+        train(store, tmp_path, "done", {"learning_rate": 0.1}, "mine")
+    assert [run["status"] for run in of(store, "done")] == ["FINISHED"] * 2
