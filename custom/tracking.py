@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,7 @@ def run_tracked(
     before, status = stamps(output_dir, weights), "FAILED"
     try:
         engine.run()
-        for name, value in engine.state.metrics.items():
-            client.log_metric(run_id, name, float(value), step=engine.state.epoch)
+        log_metrics(trackers[0], engine)
         written = [path for path, stamp in stamps(output_dir, weights).items() if before.get(path) != stamp]
         for path in [*written, *saved_config(config, output_dir)]:
             client.log_artifact(run_id, str(path))
@@ -70,6 +70,8 @@ def begin(engine: Engine, trackers: Sequence[MLFlowHandler], kind: str, paramete
     """
     first = trackers[0]
     first.artifacts, first.optimizer_param_names = (), ()
+    for tracker in trackers:
+        tracker.epoch_logger = partial(log_metrics, tracker)
     if hasattr(engine, "optimizer"):
         first.output_transform = lambda output: {"train_loss": output["loss"].item(), "lr": highest_rate(engine)}
     else:
@@ -106,6 +108,16 @@ def unfinished_run(tracker: MLFlowHandler, experiment: str, parameters: Mapping[
         if run.info.run_name == str(tracker.run_name) and fixed.items() <= run.data.params.items():
             return run
     return None
+
+
+def log_metrics(tracker: MLFlowHandler, engine: Engine) -> None:
+    """Log those of the engine's metrics that are one number each; MLflow takes no others."""
+    for name, value in engine.state.metrics.items():
+        try:
+            number = float(value)
+        except (TypeError, ValueError, RuntimeError):  # the last is torch's
+            continue
+        tracker.client.log_metric(tracker.cur_run.info.run_id, name, number, step=engine.state.epoch)
 
 
 def highest_rate(engine: Engine) -> float:

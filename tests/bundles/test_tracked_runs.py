@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from monai.handlers import MLFlowHandler
 
@@ -15,6 +17,7 @@ from custom.tracking import run_tracked
 from .test_tracking import Store
 
 pytest.importorskip("mlflow")
+from mlflow.entities import Run
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +52,13 @@ def fail(*_: Any) -> None:
     raise ArithmeticError("no loss")
 
 
+def runs_in(store: Store, experiment: str) -> list[Run]:
+    return list(store.client.search_runs([store.client.get_experiment_by_name(experiment).experiment_id]))
+
+
 def of(store: Store, experiment: str) -> list[dict[str, str]]:
     """Status and parameters of the runs in an experiment, the latest first."""
-    found = store.client.search_runs([store.client.get_experiment_by_name(experiment).experiment_id])
+    found = runs_in(store, experiment)
     return [{"status": run.info.status, "name": run.info.run_name} | run.data.params for run in found]
 
 
@@ -100,3 +107,16 @@ def test_what_finished_is_never_written_to_again(store: Store, tmp_path: Path) -
     for _ in range(2):
         train(store, tmp_path, "done", {"learning_rate": 0.1}, "mine")
     assert [run["status"] for run in of(store, "done")] == ["FINISHED"] * 2
+
+
+def test_metrics_that_are_not_one_number_are_left_out(store: Store, tmp_path: Path) -> None:
+    numbers = {"float": 0.5, "whole": 3, "tensor": torch.tensor([0.25]), "array": np.float32(2)}
+    others = {"classes": torch.ones(3), "rows": np.ones((2, 2)), "list": [1.0], "words": "good", "none": None}
+    handler = MLFlowHandler(store.uri, experiment_name="metrics")
+    trainer = trainer_of(handler)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: trainer.state.metrics.update(others | numbers))
+    run_tracked(trainer, [handler], "training", {}, tmp_path)
+    (run,) = runs_in(store, "metrics")
+    assert run.info.status == "FINISHED"
+    measured = {name: value for name, value in run.data.metrics.items() if name not in ("train_loss", "lr")}
+    assert measured == {"float": 0.5, "whole": 3, "tensor": 0.25, "array": 2}
