@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine
+from monai.bundle import ConfigExpression, ConfigParser
 from monai.handlers import MLFlowHandler
 
 PARAMETER_LENGTH = 500  # the most that every MLflow server takes
@@ -20,39 +23,39 @@ def run_tracked(
     engine: Engine,
     handlers: Sequence[Any],
     kind: str,
-    parameters: Mapping[str, Any],
     output_dir: str | Path,
     weights: str | Path = "",
     config: str | bool | None = None,
 ) -> None:
     """Run `engine`; where MONAI put an MLFlowHandler among its handlers, as one MLflow run that ends with it.
 
-    That run gets the parameters, at the end the engine's metrics, and as artifacts the config and those pictures,
-    tables and weights that were written meanwhile. It ends as FAILED if the engine does.
+    That run gets the options at the top of the saved config as parameters, at the end the engine's metrics, and as
+    artifacts the config and those pictures, tables and weights that were written meanwhile. It ends as FAILED if the
+    engine does.
 
     Args:
         engine: a trainer, or an evaluator if it is what the command runs.
         handlers: those of the engine, and of the validator it runs.
         kind: begins the name of the run, unless the user gave `run_name`.
-        parameters: everything that MONAI has resolved of the config, by id, which expressions know as `__local_refs`;
-            what is plain and at the top level of the config is logged.
         output_dir: where pictures (*.png) and tables (*.csv) are looked for.
         weights: a file that training writes.
-        config: where MONAI saved the config that is run.
+        config: where MONAI saved the config that is run, as its item `save_execute_config` says; with False there are
+            no parameters but those of the engine.
     """
     trackers = [handler for handler in handlers if isinstance(handler, MLFlowHandler)]
     if not trackers:
         engine.run()
         return
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    begin(engine, trackers, kind, plain_values(parameters))
+    saved = saved_config(config, output_dir)
+    begin(engine, trackers, kind, options_in(saved) if saved else {})
     client, run_id = trackers[0].client, trackers[0].cur_run.info.run_id
     before, status = stamps(output_dir, weights), "FAILED"
     try:
         engine.run()
         log_metrics(trackers[0], engine)
         written = [path for path, stamp in stamps(output_dir, weights).items() if before.get(path) != stamp]
-        for path in [*written, *saved_config(config, output_dir)]:
+        for path in [*written, *([saved] if saved else [])]:
             client.log_artifact(run_id, str(path))
         status = "FINISHED"
     finally:
@@ -125,16 +128,24 @@ def highest_rate(engine: Engine) -> float:
     return max(float(group["lr"]) for group in engine.optimizer.param_groups)
 
 
-def plain_values(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers, words and lists of them at the top level of a config, out of everything that MONAI resolved."""
+def options_in(config: Path) -> dict[str, Any]:
+    """The numbers, words and lists of them at the top level of a saved config; expressions as what they amount to."""
+    content = json.loads(config.read_text(encoding="utf-8"))
+    parser = ConfigParser(content)
+    options = {}
+    for name, value in content.items():
+        if name in OF_TRACKING or not is_plain(value):
+            continue
+        with suppress(KeyError, ValueError, RuntimeError):  # MONAI's, of an expression about objects: none is made here
+            options[name] = parser.get_parsed_content(name, instantiate=False)
+    return {name: value for name, value in options.items() if is_plain(value)}
 
-    def is_plain(value: Any) -> bool:
-        if isinstance(value, list | tuple):
-            return all(map(is_plain, value))
-        return value is None or isinstance(value, bool | int | float | str)
 
-    own = {name: value for name, value in resolved.items() if "::" not in name and name not in OF_TRACKING}
-    return {name: value for name, value in own.items() if is_plain(value)}
+def is_plain(value: Any) -> bool:
+    """Whether this is a number, a word, or a list of them; a list of expressions is something to do."""
+    if isinstance(value, list | tuple):
+        return all(is_plain(item) and not ConfigExpression.is_expression(item) for item in value)
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def stamps(output_dir: str | Path, weights: str | Path) -> dict[Path, int]:
@@ -143,7 +154,9 @@ def stamps(output_dir: str | Path, weights: str | Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in sorted(paths) if path.is_file()}
 
 
-def saved_config(config: str | bool | None, output_dir: str | Path) -> list[Path]:
-    """The file of MONAI's `save_execute_config`, in `output_dir`; MONAI 1.6 may write it as "OUT + '/NAME'"."""
-    path = Path(output_dir) / Path(config).name.rstrip("'") if isinstance(config, str) else None
-    return [path] if path is not None and path.is_file() else []
+def saved_config(config: str | bool | None, output_dir: str | Path) -> Path | None:
+    """The file of `save_execute_config`; where `output_dir` is no expression, MONAI gives it as "OUT + '/NAME'"."""
+    if not isinstance(config, str):
+        return None
+    paths = (Path(config), Path(output_dir) / Path(config).name.rstrip("'"))
+    return next((path for path in paths if path.is_file()), None)

@@ -1,7 +1,9 @@
 """Which MLflow run a command writes to, and what of its engine and config that run gets."""
 
+import json
 import time
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 from monai.engines import SupervisedTrainer
 from monai.handlers import MLFlowHandler
 
-from custom.tracking import run_tracked
+from custom.tracking import options_in, run_tracked, saved_config
 
+from .conftest import ROOT
 from .test_tracking import Store
 
 pytest.importorskip("mlflow")
@@ -40,12 +45,19 @@ def trainer_of(handler: MLFlowHandler, loss: Any = None, epochs: int = 1) -> Sup
     )
 
 
+def saved(folder: Path, options: Mapping[str, Any]) -> str:
+    """A config file as MONAI saves it."""
+    path = folder / "saved.json"
+    path.write_text(json.dumps(options))
+    return str(path)
+
+
 def train(
     store: Store, folder: Path, experiment: str, options: Mapping[str, Any], name: str | None = None, **more: Any
 ) -> None:
     """A training with these options, tracked in an experiment of its own."""
     handler = MLFlowHandler(store.uri, experiment_name=experiment, run_name=name)
-    run_tracked(trainer_of(handler, **more), [handler], "training", options, folder)
+    run_tracked(trainer_of(handler, **more), [handler], "training", folder, config=saved(folder, options))
 
 
 def fail(*_: Any) -> None:
@@ -69,10 +81,11 @@ def test_two_trainings_that_start_in_the_same_second_are_two_runs(
     first, second = (MLFlowHandler(store.uri, experiment_name="sweep") for _ in range(2))
 
     def start_the_second(*_: Any) -> torch.Tensor:
-        run_tracked(trainer_of(second), [second], "training", {"learning_rate": 0.2}, tmp_path)
+        run_tracked(trainer_of(second), [second], "training", tmp_path, config=saved(tmp_path, {"learning_rate": 0.2}))
         return torch.zeros((), requires_grad=True)
 
-    run_tracked(trainer_of(first, start_the_second), [first], "training", {"learning_rate": 0.1}, tmp_path)
+    config = saved(tmp_path, {"learning_rate": 0.1})
+    run_tracked(trainer_of(first, start_the_second), [first], "training", tmp_path, config=config)
     runs = of(store, "sweep")
     assert {run["learning_rate"] for run in runs} == {"0.1", "0.2"} and len(runs) == 2
     assert {run["name"] for run in runs} == {"training 2030-01-01 00:00:00"}
@@ -115,8 +128,59 @@ def test_metrics_that_are_not_one_number_are_left_out(store: Store, tmp_path: Pa
     handler = MLFlowHandler(store.uri, experiment_name="metrics")
     trainer = trainer_of(handler)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: trainer.state.metrics.update(others | numbers))
-    run_tracked(trainer, [handler], "training", {}, tmp_path)
+    run_tracked(trainer, [handler], "training", tmp_path)
     (run,) = runs_in(store, "metrics")
     assert run.info.status == "FINISHED"
     measured = {name: value for name, value in run.data.metrics.items() if name not in ("train_loss", "lr")}
     assert measured == {"float": 0.5, "whole": 3, "tensor": 0.25, "array": 2}
+
+
+BUNDLES = sorted(path.parent.parent.name for path in ROOT.glob("bundles/*/configs/train.json"))
+NOT_OPTIONS = {"experiment_name", "save_execute_config"}  # of the tracking itself
+
+
+def patched(name: str, *configs: str, **options: Any) -> ConfigParser:
+    """What MONAI makes of a bundle's configs with `--tracking mlflow`; it saves it in `output_dir`."""
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / "bundles" / name / "configs" / f"{config}.json") for config in configs])
+    parser.update(options)
+    ConfigWorkflow.patch_bundle_tracking(parser, deepcopy(DEFAULT_MLFLOW_SETTINGS))
+    return parser
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_every_option_at_the_top_of_a_config_is_a_parameter(name: str, tmp_path: Path) -> None:
+    content = json.loads((ROOT / "bundles" / name / "configs" / "train.json").read_text())
+    simple = {key for key, value in content.items() if value is None or isinstance(value, bool | int | float | str)}
+    lists = {key for key, value in content.items() if isinstance(value, list) and "$" not in str(value)}
+    parser = patched(name, "train", output_dir=str(tmp_path), learning_rate=0.5, max_epochs=60, bundle_root="/b")
+    options = options_in(saved_config(parser["save_execute_config"], tmp_path))
+    assert set(options) == (simple | lists) - NOT_OPTIONS - {"network", "device"}  # of these, only Python has a value
+    assert (options["learning_rate"], options["output_dir"]) == (0.5, str(tmp_path))
+    assert options["warmup_epochs"] in (2, 3, 6) and options["ckpt_dir"] == "/b/models"
+
+
+def test_nothing_is_made_or_done_to_read_the_options(tmp_path: Path) -> None:
+    config = {"loss": {"_target_": "builtins.open", "file": str(tmp_path / "made"), "mode": "w"}}
+    config |= {"initialize": [f"$open({str(tmp_path / 'done')!r}, 'w')"], "of_loss": "$@loss.name", "alias": "@loss"}
+    config |= {"rate": "$@base * 2", "base": 2, "missing": "@nowhere"}
+    assert options_in(Path(saved(tmp_path, config))) == {"rate": 4, "base": 2}
+    assert [path.name for path in tmp_path.iterdir()] == ["saved.json"]
+
+
+def test_the_saved_config_is_found_under_the_name_that_monai_garbles(tmp_path: Path) -> None:
+    given = patched("unetr_btcv", "train", output_dir=str(tmp_path / "given"))["save_execute_config"]
+    assert given.endswith(".json'") and not Path(given).exists()  # else `rstrip` in saved_config can go
+    assert saved_config(given, tmp_path / "given").parent == tmp_path / "given"
+    derived = patched("unetr_btcv", "train", bundle_root=str(tmp_path), output_dir="$@bundle_root + '/derived'")
+    path = derived.get_parsed_content("save_execute_config")
+    assert saved_config(path, derived.get_parsed_content("output_dir")) == Path(path)
+
+
+def test_a_config_that_the_user_saves_elsewhere_is_read_there_and_none_at_all_if_not_saved(tmp_path: Path) -> None:
+    path = str(tmp_path / "mine.json")
+    named = patched("unetr_btcv", "train", output_dir=str(tmp_path / "out"), save_execute_config=path)
+    assert saved_config(named["save_execute_config"], tmp_path / "out") == Path(path)
+    none = patched("unetr_btcv", "train", output_dir=str(tmp_path / "out"), save_execute_config=False)
+    assert saved_config(none["save_execute_config"], tmp_path / "out") is None
+    assert saved_config(True, tmp_path) is None  # without --tracking
