@@ -53,7 +53,7 @@ def run_tracked(
     before, status = stamps(output_dir, weights), "FAILED"
     try:
         engine.run()
-        log_metrics(trackers[0], engine)
+        log_metrics(client, run_id, engine)
         written = [path for path, stamp in stamps(output_dir, weights).items() if before.get(path) != stamp]
         for path in [*written, *([saved] if saved else [])]:
             client.log_artifact(run_id, str(path))
@@ -73,12 +73,8 @@ def begin(engine: Engine, trackers: Sequence[MLFlowHandler], kind: str, paramete
     """
     first = trackers[0]
     first.artifacts, first.optimizer_param_names = (), ()
-    for tracker in trackers:
-        tracker.epoch_logger = partial(log_metrics, tracker)
     if hasattr(engine, "optimizer"):
         first.output_transform = lambda output: {"train_loss": output["loss"].item(), "lr": highest_rate(engine)}
-    else:
-        first.epoch_logger = lambda _: None  # the reports of an evaluation are complete after its epoch
     of_engine = {name: getattr(engine.state, name) for name in first.default_tracking_params}
     texts = {name: str(value)[:PARAMETER_LENGTH] for name, value in {**parameters, **of_engine}.items()}
     experiment = experiment_of(first)
@@ -90,6 +86,9 @@ def begin(engine: Engine, trackers: Sequence[MLFlowHandler], kind: str, paramete
             first.client.log_param(run.info.run_id, parameter, text)
     for tracker in trackers:
         tracker.cur_run = run
+        tracker.epoch_logger = partial(log_metrics, tracker.client, run.info.run_id)
+    if not hasattr(engine, "optimizer"):
+        first.epoch_logger = lambda _: None  # the reports of an evaluation are complete after its epoch
 
 
 def experiment_of(tracker: MLFlowHandler) -> str:
@@ -113,14 +112,14 @@ def unfinished_run(tracker: MLFlowHandler, experiment: str, parameters: Mapping[
     return None
 
 
-def log_metrics(tracker: MLFlowHandler, engine: Engine) -> None:
+def log_metrics(client: Any, run_id: str, engine: Engine) -> None:
     """Log those of the engine's metrics that are one number each; MLflow takes no others."""
     for name, value in engine.state.metrics.items():
         try:
             number = float(value)
         except (TypeError, ValueError, RuntimeError):  # the last is torch's
             continue
-        tracker.client.log_metric(tracker.cur_run.info.run_id, name, number, step=engine.state.epoch)
+        client.log_metric(run_id, name, number, step=engine.state.epoch)
 
 
 def highest_rate(engine: Engine) -> float:

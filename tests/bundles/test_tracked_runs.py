@@ -30,6 +30,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(tmp_path_factory.mktemp("store") / "mlruns.db")
 
 
+def tracker_of(store: Store, experiment: str, name: str | None = None) -> MLFlowHandler:
+    return MLFlowHandler(store.uri, experiment_name=experiment, run_name=name, close_on_complete=True)
+
+
 def trainer_of(handler: MLFlowHandler, loss: Any = None, epochs: int = 1) -> SupervisedTrainer:
     """A training of one weight."""
     network = torch.nn.Linear(1, 1)
@@ -56,7 +60,7 @@ def train(
     store: Store, folder: Path, experiment: str, options: Mapping[str, Any], name: str | None = None, **more: Any
 ) -> None:
     """A training with these options, tracked in an experiment of its own."""
-    handler = MLFlowHandler(store.uri, experiment_name=experiment, run_name=name)
+    handler = tracker_of(store, experiment, name)
     run_tracked(trainer_of(handler, **more), [handler], "training", folder, config=saved(folder, options))
 
 
@@ -78,7 +82,7 @@ def test_two_trainings_that_start_in_the_same_second_are_two_runs(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "strftime", lambda *_: "2030-01-01 00:00:00")
-    first, second = (MLFlowHandler(store.uri, experiment_name="sweep") for _ in range(2))
+    first, second = (tracker_of(store, "sweep") for _ in range(2))
 
     def start_the_second(*_: Any) -> torch.Tensor:
         run_tracked(trainer_of(second), [second], "training", tmp_path, config=saved(tmp_path, {"learning_rate": 0.2}))
@@ -125,7 +129,7 @@ def test_what_finished_is_never_written_to_again(store: Store, tmp_path: Path) -
 def test_metrics_that_are_not_one_number_are_left_out(store: Store, tmp_path: Path) -> None:
     numbers = {"float": 0.5, "whole": 3, "tensor": torch.tensor([0.25]), "array": np.float32(2)}
     others = {"classes": torch.ones(3), "rows": np.ones((2, 2)), "list": [1.0], "words": "good", "none": None}
-    handler = MLFlowHandler(store.uri, experiment_name="metrics")
+    handler = tracker_of(store, "metrics")
     trainer = trainer_of(handler)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: trainer.state.metrics.update(others | numbers))
     run_tracked(trainer, [handler], "training", tmp_path)
