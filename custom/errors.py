@@ -29,10 +29,10 @@ def find_input_error(error: BaseException | None) -> InputError | None:
 def sentence_of(error: BaseException) -> str | None:
     """The sentence of the InputError behind `error`, or None. One from a loader's worker process arrives as text.
 
-    MONAI's own errors about `--tracking mlflow` count as well.
+    MONAI's own errors about `--tracking mlflow` count as well; an mlflow that is there but broken keeps its traceback.
     """
     for link in chain_of(error):
-        if isinstance(link, ImportError) and "mlflow" in str(link):
+        if isinstance(link, ImportError) and "No module named 'mlflow'" in str(link).partition("\n")[0]:
             return "--tracking mlflow needs the package mlflow; install it (pip install mlflow) or leave --tracking out"
         if isinstance(link, ValueError) and "tracking_uri=" in str(link):
             return str(link)

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from shutil import copytree, ignore_patterns
+from tempfile import TemporaryDirectory
 
 import fire
 from huggingface_hub import HfApi
 from monai.bundle import push_to_hf_hub
 
 from custom.errors import InputError, explain_errors
+
+from .pack import LEFT_OUT
 
 CARD = "README.md"
 
@@ -40,8 +44,9 @@ def push(
     hub = HfApi(token=token)
     hub.create_repo(repo, private=private, exist_ok=True)
     hub.upload_file(path_or_fileobj=card_of(bundle).encode(), path_in_repo=CARD, repo_id=repo)
-    others = {"ignore_patterns": [CARD, "**/__pycache__/**", "cache/**", "eval/**"]}
-    return str(push_to_hf_hub(repo, name, bundle_dir, token, private, version or None, **others))
+    with TemporaryDirectory() as folder:  # MONAI writes its card into the bundle that it uploads
+        copytree(bundle, Path(folder) / name, ignore=ignore_patterns(*LEFT_OUT))
+        return str(push_to_hf_hub(repo, name, folder, token, private, version or None, ignore_patterns=[CARD]))
 
 
 def card_of(bundle: Path) -> str:

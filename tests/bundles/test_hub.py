@@ -92,6 +92,16 @@ def test_the_hub_shows_the_card_with_one_front_matter_and_links_that_lead_somewh
     assert all("://" in link or link in uploads for link in links)
 
 
+def test_a_push_leaves_the_packed_bundle_as_it_is(uploads: dict[str, bytes], tmp_path: Path) -> None:
+    def content() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+
+    pack(["unetr_btcv"], tmp_path, checks=())
+    before = content()
+    push("someone/unetr_btcv", "unetr_btcv", str(tmp_path))
+    assert uploads and content() == before
+
+
 def test_links_out_of_the_bundle_become_text_and_others_stay(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.png").write_text("")

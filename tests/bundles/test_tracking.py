@@ -115,7 +115,7 @@ def store(run_bundle: RunBundle, tmp_path_factory: pytest.TempPathFactory) -> St
     run_bundle("vit_cxr14", "train", output=folder / "a", max_epochs=3, run_name="first", batch_size=8, **own)
     run_bundle("vit_cxr14", "train", output=folder / "b", **own)
     with pytest.raises(RuntimeError):  # MONAI's wrapping of what the trainer raises
-        run_bundle("vit_cxr14", "train", output=folder / "c", **own, **{"train#trainer#max_epochs": "many"})
+        run_bundle("vit_cxr14", "train", output=folder / "c", log_interval="many", **own)
     return Store(folder / "mine.db")
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from monai.handlers import MLFlowHandler
+from monai.utils import OptionalImportError, optional_import
 from torch._utils import ExceptionWrapper  # what workers of torch's loaders send
 
 from custom.errors import InputError, find_input_error, sentence_of
@@ -112,3 +114,48 @@ def test_a_tracking_store_that_mlflow_cannot_open_is_explained(monkeypatch: pyte
     with pytest.raises(ValueError) as refused:
         MLFlowHandler(tracking_uri="/data/mlruns")
     assert "'/data/mlruns'" in sentence_of(refused.value) and "sqlite:///" in sentence_of(refused.value)
+
+
+@pytest.fixture
+def mlflow_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], BaseException]:
+    """What MONAI raises when it uses an mlflow with this __init__.py, or none at all."""
+
+    def use(content: str | None) -> BaseException:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "mlflow"]:
+            monkeypatch.delitem(sys.modules, name)
+        if content is not None:
+            (tmp_path / "mlflow").mkdir()
+            (tmp_path / "mlflow" / "__init__.py").write_text(content)
+        monkeypatch.setattr(sys, "path", [str(tmp_path)])
+        missing, found = optional_import("mlflow", descriptor="Please install mlflow before using MLFlowHandler.")
+        assert not found
+        with pytest.raises(OptionalImportError) as refused:
+            missing.MlflowClient()
+        return refused.value
+
+    return use
+
+
+def test_a_missing_mlflow_is_asked_for(mlflow_of: Callable[[str | None], BaseException]) -> None:
+    wrapped = RuntimeError("Failed to instantiate")
+    wrapped.__cause__ = mlflow_of(None)
+    assert "pip install mlflow" in sentence_of(wrapped)
+    assert "pip install mlflow" in sentence_of(ModuleNotFoundError("No module named 'mlflow'", name="mlflow"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "import nowhere",
+        "import mlflow.nowhere",
+        "from mlflow import nowhere",
+        "raise ImportError('/opt/mlflow/lib.so: cannot open shared object file')",
+    ],
+)
+def test_a_broken_mlflow_keeps_its_traceback(content: str, mlflow_of: Callable[[str | None], BaseException]) -> None:
+    error = mlflow_of(content)
+    assert "mlflow" in str(error) and sentence_of(error) is None
+
+
+def test_a_failed_import_below_a_folder_called_mlflow_keeps_its_traceback() -> None:
+    assert sentence_of(ImportError("/home/me/mlflow/torch/lib.so: undefined symbol", path="/home/me/mlflow")) is None
