@@ -23,10 +23,10 @@ import yaml
 from custom.errors import InputError, explain_errors
 from custom.files import replacing
 
+from .bundle_files import copy_bundle
 from .release_checks import CHECKS, Check, Release, faults_of
 
 ROOT = Path(__file__).resolve().parent.parent
-LEFT_OUT = ("__pycache__", "*.pyc", "eval", "cache", "logs")
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
 FETCH = (
     "The weights are not in this archive: `python -m monai.bundle download_large_files --bundle_path .` fetches them."
@@ -70,7 +70,7 @@ def pack_one(source: Path, output_dir: Path, name: str, weights_url: str, checks
     """One release; nothing is written to `output_dir` unless it passes."""
     with TemporaryDirectory() as scratch:
         folder = Path(scratch) / "packed" / name
-        shutil.copytree(source, folder, symlinks=False, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        copy_bundle(source, folder)
         version = read_version(folder)
         rename_in_readme(folder / "docs" / "README.md", source.name, name)
         weights = sorted((folder / "models").glob("*.pt")) if weights_url else []

@@ -13,6 +13,7 @@ from monai.bundle import download_large_files
 
 from custom.errors import InputError
 from scripts import release_checks as checks
+from scripts.bundle_files import copy_bundle
 from scripts.pack import main, pack
 from scripts.release_checks import CHECKS, Release, faults_of
 from scripts.release_configs import run_faults
@@ -24,6 +25,19 @@ METADATA, README = "configs/metadata.json", "docs/README.md"
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a folder."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_copy_of_a_bundle_has_its_code_and_nothing_that_runs_left(tmp_path: Path) -> None:
+    source, target = ROOT / "bundles/vit_cxr14", tmp_path / "own"
+    spoilt = copy_bundle(source, tmp_path / "spoilt")
+    for name in ("eval/metrics.csv", "cache/a.pt", "logs/a.txt", "custom/__pycache__/a.py", "custom/networks/a.pyc"):
+        (spoilt / name).parent.mkdir(parents=True, exist_ok=True)
+        (spoilt / name).touch()
+    kept = ("LICENSE", "configs/", "models/")
+    expected = {name: text for name, text in contents(source).items() if name.startswith(kept)}
+    code = {f"custom/{path.relative_to(ROOT / 'custom')}": path.read_bytes() for path in ROOT.glob("custom/**/*.py")}
+    assert contents(copy_bundle(spoilt, target, ["docs"])) == expected | code
+    assert not any(path.is_symlink() for path in target.rglob("*"))
 
 
 def test_archives_are_the_same_byte_for_byte_and_equal_to_their_folder(tmp_path: Path) -> None:
