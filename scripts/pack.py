@@ -8,7 +8,6 @@ tenth, as most of it is weights. The checks run on an unzipped copy of the archi
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import re
@@ -21,18 +20,15 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from custom.errors import InputError, explain_errors
-from custom.files import replacing
 
 from .bundle_files import copy_bundle
 from .release_checks import CHECKS, Check, Release, faults_of
+from .release_files import publish, refuse_target, sha256, write_archive
 
 ROOT = Path(__file__).resolve().parent.parent
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
 FETCH = (
     "The weights are not in this archive: `python -m monai.bundle download_large_files --bundle_path .` fetches them."
 )
-
-logger = logging.getLogger(__name__)
 
 
 def pack(
@@ -52,7 +48,7 @@ def pack(
         checks: what a release has to pass.
 
     Raises:
-        InputError: an unknown bundle, options that do not fit, or every fault that the checks found.
+        InputError: an unknown bundle, options that do not fit, a folder in the way, or all faults that the checks found.
     """
     available = sorted(path.parent.parent.name for path in ROOT.glob("bundles/*/configs/metadata.json"))
     for name in names:
@@ -63,6 +59,8 @@ def pack(
         raise InputError(f"--as {rename} is for one bundle, and of letters, digits and _; name the bundle before it")
     if weights_url and len(chosen) > 1 and "{name}" not in weights_url:
         raise InputError("--weights_url is the same for several bundles, whose files have the same names; add {name}")
+    for name in chosen:
+        refuse_target(Path(output_dir) / (rename or name), ROOT)
     return [pack_one(ROOT / "bundles" / name, Path(output_dir), rename or name, weights_url, checks) for name in chosen]
 
 
@@ -116,16 +114,6 @@ def list_weights(folder: Path, weights: Sequence[Path], url: str) -> None:
         readme.write_text(text.replace("\n## Usage\n", f"\n## Usage\n\n{FETCH}\n", 1), encoding="utf-8")
 
 
-def write_archive(folder: Path, archive: Path) -> Path:
-    """The folder as a zip: files in order of their paths, with the same time and mode everywhere."""
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
-        for path in sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.as_posix()):
-            info = zipfile.ZipInfo(path.relative_to(folder.parent).as_posix(), EPOCH)
-            info.create_system, info.external_attr = 3, 0o644 << 16
-            packed.writestr(info, path.read_bytes())
-    return archive
-
-
 def refuse_faults(archive: Path, unzipped: Release, models: Path, checks: Sequence[Check]) -> None:
     """Check the archive where a user would use it, with hosted weights in their place; InputError with every fault."""
     with zipfile.ZipFile(archive) as file:
@@ -138,26 +126,6 @@ def refuse_faults(archive: Path, unzipped: Release, models: Path, checks: Sequen
     faults = faults_of(unzipped, checks)
     if faults:
         raise InputError("\n- ".join([f"{unzipped.folder.name} is not ready to be released:", *faults]))
-
-
-def publish(folder: Path, archive: Path, output_dir: Path) -> Path:
-    """Move folder and archive to `output_dir`, and write the archive's sha256 beside it."""
-    target = output_dir / folder.name
-    shutil.rmtree(target, ignore_errors=True)
-    with replacing(output_dir / archive.name) as unfinished:
-        shutil.copyfile(archive, unfinished)
-    shutil.move(folder, target)
-    moved = output_dir / archive.name
-    with replacing(moved.with_name(f"{moved.name}.sha256")) as unfinished:
-        unfinished.write_text(f"{sha256(moved)}  {moved.name}\n")
-    logger.info(f"{moved}: {moved.stat().st_size / 2**20:.1f} MB, sha256 {sha256(moved)}")
-    return moved
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main() -> None:

@@ -128,3 +128,62 @@ def test_options_that_do_not_fit_are_refused(
     with pytest.raises(InputError, match=sentence):
         main()
     assert not (tmp_path / "dist").exists()
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project to spoil, which is the working folder."""
+    root = tmp_path / "project"
+    shutil.copytree(ROOT / "custom", root / "custom", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in TINY:
+        copy_bundle(ROOT / "bundles" / name, root / "bundles" / name, ["custom"])
+        (root / "bundles" / name / "custom").symlink_to("../../custom")
+    monkeypatch.setattr("scripts.pack.ROOT", root)
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.mark.parametrize(("output_dir", "rename", "sentence"), [
+    ("bundles", "", "would replace files of .*bundles; give another"),
+    ("bundles/vit_cxr14", "new", "would replace files of .*bundles"),
+    ("elsewhere/custom/data", "new", "would replace files of .*custom"),
+    (".", "custom", "would replace files of .*custom"),
+    ("..", "project", "would replace files of .*bundles"),
+    (".", "notes", "notes exists and is no release"),
+    ("dist", "", "dist/unetr_brats is a link"),
+])  # fmt: skip
+def test_folders_that_packing_did_not_make_are_not_replaced(
+    output_dir: str, rename: str, sentence: str, project: Path
+) -> None:
+    (project / "notes").mkdir()
+    (project / "notes/kept.txt").touch()
+    (project / "elsewhere").symlink_to("bundles/vit_cxr14")
+    (project / "dist").mkdir()
+    copy_bundle(project / "bundles/vit_cxr14", project / "linked")
+    (project / "dist/unetr_brats").symlink_to("../linked")
+    before = contents(project)
+    with pytest.raises(InputError, match=sentence):
+        pack(["unetr_brats"], output_dir, rename=rename, checks=())
+    assert contents(project) == before
+
+
+def test_a_release_is_replaced_as_a_whole_or_stays(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack(["vit_cxr14"], checks=())
+    release, before = project / "dist/vit_cxr14", contents(project / "dist")
+    old = contents(release)
+    (project / "bundles/vit_cxr14/docs/data_license.txt").write_text("none")
+    rename = Path.rename
+
+    def full_disk(path: Path, target: Path) -> Path:
+        if path.name == "new":
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match=r"cannot write .*: No space left on device"):
+        patch.setattr(Path, "rename", full_disk)
+        pack(["vit_cxr14"], checks=())
+    assert contents(project / "dist") == before
+    (release / "old.txt").touch()
+    pack(["vit_cxr14"], checks=())
+    assert contents(release) == old | {"docs/data_license.txt": b"none"}
+    assert {path.name.split("_v")[0] for path in (project / "dist").iterdir()} == {"vit_cxr14"}
