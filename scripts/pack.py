@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import yaml
 
@@ -29,6 +30,14 @@ ROOT = Path(__file__).resolve().parent.parent
 FETCH = (
     "The weights are not in this archive: `python -m monai.bundle download_large_files --bundle_path .` fetches them."
 )
+
+
+class Prepared(NamedTuple):
+    """A release that is not yet where it shall be: its folder, its archive, and what is wrong with them."""
+
+    folder: Path
+    archive: Path
+    faults: list[str]
 
 
 def pack(
@@ -48,35 +57,53 @@ def pack(
         checks: what a release has to pass.
 
     Raises:
-        InputError: an unknown bundle, options that do not fit, a folder in the way, or all faults that the checks found.
+        InputError: an unknown bundle, options that do not fit, a folder in the way, or all faults that were found.
     """
+    chosen = choose(names)
+    refuse_options(chosen, rename, weights_url)
+    titles = {name: rename or name for name in chosen}
+    for title in titles.values():
+        refuse_target(Path(output_dir) / title, ROOT)
+    with TemporaryDirectory() as scratch:
+        prepared = [
+            prepare(ROOT / "bundles" / name, Path(scratch) / name, title, weights_url, checks)
+            for name, title in titles.items()
+        ]
+        refuse_faults(prepared)
+        return [publish(one.folder, one.archive, Path(output_dir)) for one in prepared]
+
+
+def choose(names: Sequence[str]) -> list[str]:
+    """The bundles called `names`, each once; all for none. InputError for one that does not exist."""
     available = sorted(path.parent.parent.name for path in ROOT.glob("bundles/*/configs/metadata.json"))
     for name in names:
         if name not in available:
             raise InputError(f"bundle {name} does not exist; choose from {', '.join(available)}")
-    chosen = list(names) or available
+    return list(dict.fromkeys(names)) or available
+
+
+def refuse_options(chosen: Sequence[str], rename: str, weights_url: str) -> None:
+    """InputError for options of `pack` that do not fit the chosen bundles."""
     if rename and (len(chosen) > 1 or not re.fullmatch(r"\w+", rename)):
         raise InputError(f"--as {rename} is for one bundle, and of letters, digits and _; name the bundle before it")
     if weights_url and len(chosen) > 1 and "{name}" not in weights_url:
         raise InputError("--weights_url is the same for several bundles, whose files have the same names; add {name}")
-    for name in chosen:
-        refuse_target(Path(output_dir) / (rename or name), ROOT)
-    return [pack_one(ROOT / "bundles" / name, Path(output_dir), rename or name, weights_url, checks) for name in chosen]
 
 
-def pack_one(source: Path, output_dir: Path, name: str, weights_url: str, checks: Sequence[Check]) -> Path:
-    """One release; nothing is written to `output_dir` unless it passes."""
-    with TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "packed" / name
-        copy_bundle(source, folder)
+def prepare(source: Path, scratch: Path, name: str, weights_url: str, checks: Sequence[Check]) -> Prepared:
+    """One release in `scratch`, checked where a user would use it."""
+    folder = copy_bundle(source, scratch / "packed" / name)
+    try:
         version = read_version(folder)
-        rename_in_readme(folder / "docs" / "README.md", source.name, name)
-        weights = sorted((folder / "models").glob("*.pt")) if weights_url else []
-        if weights:
-            list_weights(folder, weights, weights_url.format(name=name, version=version))
-        archive = write_archive(folder, Path(scratch) / f"{name}_v{version}.zip")
-        refuse_faults(archive, Release(Path(scratch) / "unzipped" / name, source.name), source / "models", checks)
-        return publish(folder, archive, output_dir)
+    except InputError as error:
+        return Prepared(folder, scratch, [str(error)])
+    rename_in_readme(folder / "docs" / "README.md", source.name, name)
+    weights = sorted((folder / "models").glob("*.pt")) if weights_url else []
+    if weights:
+        list_weights(folder, weights, weights_url.format(name=name, version=version))
+    archive = write_archive(folder, scratch / f"{name}_v{version}.zip")
+    unzipped = unzip(archive, scratch / "unzipped" / name, source / "models")
+    return Prepared(folder, archive, faults_of(Release(unzipped, source.name), checks))
 
 
 def read_version(folder: Path) -> str:
@@ -114,18 +141,24 @@ def list_weights(folder: Path, weights: Sequence[Path], url: str) -> None:
         readme.write_text(text.replace("\n## Usage\n", f"\n## Usage\n\n{FETCH}\n", 1), encoding="utf-8")
 
 
-def refuse_faults(archive: Path, unzipped: Release, models: Path, checks: Sequence[Check]) -> None:
-    """Check the archive where a user would use it, with hosted weights in their place; InputError with every fault."""
+def unzip(archive: Path, folder: Path, models: Path) -> Path:
+    """Unzip a release to `folder`, with hosted weights in their place; returns it."""
     with zipfile.ZipFile(archive) as file:
-        file.extractall(unzipped.folder.parent)
-    place = unzipped.folder / "models"
+        file.extractall(folder.parent)
+    place = folder / "models"
     place.mkdir(exist_ok=True)
     for path in models.glob("*.pt"):
         if not (place / path.name).exists():
             shutil.copy(path, place)
-    faults = faults_of(unzipped, checks)
-    if faults:
-        raise InputError("\n- ".join([f"{unzipped.folder.name} is not ready to be released:", *faults]))
+    return folder
+
+
+def refuse_faults(prepared: Sequence[Prepared]) -> None:
+    """InputError with every fault of every release."""
+    faulty = [one for one in prepared if one.faults]
+    if faulty:
+        lists = ["\n- ".join([f"{one.folder.name} is not ready to be released:", *one.faults]) for one in faulty]
+        raise InputError("\n".join([*lists, "nothing was written; mend the faults and pack again"]))
 
 
 def main() -> None:

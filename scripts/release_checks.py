@@ -23,6 +23,8 @@ import jsonschema
 import yaml
 from monai.bundle import ConfigParser
 
+from custom.errors import InputError
+
 from .release_configs import object_faults
 from .tiny import combinations
 
@@ -211,6 +213,8 @@ def faults_of(release: Release, checks: Sequence[Check] = CHECKS) -> list[str]:
         try:
             for fault in check(release):
                 faults.append(fault)
+        except InputError as error:
+            faults.append(str(error))
         except Unchecked as reason:
             logger.warning(f"not checked for {release.name}: {reason}")
     return faults

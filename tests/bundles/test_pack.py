@@ -1,7 +1,7 @@
 """A release is what the tests ran, is the same byte for byte whenever it is packed, and is refused with any fault."""
 
 import hashlib
-import json
+import re
 import shutil
 import stat
 import zipfile
@@ -25,6 +25,26 @@ METADATA, README = "configs/metadata.json", "docs/README.md"
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a folder."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    """Replace `old`, which must be there, in a file."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project to spoil, which is the working folder."""
+    root = tmp_path / "project"
+    shutil.copytree(ROOT / "custom", root / "custom", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in TINY:
+        copy_bundle(ROOT / "bundles" / name, root / "bundles" / name, ["custom"])
+        (root / "bundles" / name / "custom").symlink_to("../../custom")
+    monkeypatch.setattr("scripts.pack.ROOT", root)
+    monkeypatch.chdir(root)
+    return root
 
 
 def test_a_copy_of_a_bundle_has_its_code_and_nothing_that_runs_left(tmp_path: Path) -> None:
@@ -75,17 +95,20 @@ def test_every_config_combination_runs_on_the_unzipped_copy(
     assert run_faults(packed / name, name, datasets[name]) == []
 
 
-def test_every_fault_is_named_and_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(ROOT / "bundles/mae_pretrain_ct", tmp_path / "bundles/mae_pretrain_ct")
-    monkeypatch.setattr("scripts.pack.ROOT", tmp_path)
-    bundle = tmp_path / "bundles/mae_pretrain_ct"
-    (bundle / README).write_text((bundle / README).read_text().replace("## Citation", "## Cite"))
-    metadata = json.loads((bundle / METADATA).read_text())
-    (bundle / METADATA).write_text(json.dumps(metadata | {"version": "0.2.0"}))
-    with pytest.raises(InputError, match="mae_pretrain_ct is not ready") as caught:
-        pack(output_dir=tmp_path / "dist", checks=[checks.check_changelog, checks.check_readme])
-    assert "changelog does not" in str(caught.value) and "no section Citation" in str(caught.value)
-    assert not (tmp_path / "dist").exists()
+def test_every_fault_of_every_bundle_is_named_and_nothing_is_written(project: Path) -> None:
+    """Of three bundles the first is sound."""
+    replace(project / "bundles/unetr_btcv" / README, "## Citation", "## Cite")
+    replace(project / "bundles/unetr_btcv" / METADATA, '"version": "0.1.0"', '"version": "0.2.0"')
+    replace(project / "bundles/vit_cxr14" / METADATA, '"version"', '"edition"')
+    names = ["unetr_brats", "unetr_btcv", "vit_cxr14"]
+    with pytest.raises(InputError) as caught:
+        pack(names, checks=[checks.check_changelog, checks.check_readme])
+    told = re.split(r"^(\w+) is not ready to be released:\n", str(caught.value), flags=re.MULTILINE)
+    assert told[1::2] == names[1:]
+    assert "changelog does not" in told[2] and "no section Citation" in told[2]
+    assert "not JSON with a version" in told[4]
+    assert not (project / "dist").exists()
+    assert [path.name for path in pack(names[:1], checks=[checks.check_readme])] == ["unetr_brats_v0.1.0.zip"]
 
 
 def test_a_renamed_release_has_its_new_name_everywhere(tmp_path: Path) -> None:
@@ -128,19 +151,6 @@ def test_options_that_do_not_fit_are_refused(
     with pytest.raises(InputError, match=sentence):
         main()
     assert not (tmp_path / "dist").exists()
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the project to spoil, which is the working folder."""
-    root = tmp_path / "project"
-    shutil.copytree(ROOT / "custom", root / "custom", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in TINY:
-        copy_bundle(ROOT / "bundles" / name, root / "bundles" / name, ["custom"])
-        (root / "bundles" / name / "custom").symlink_to("../../custom")
-    monkeypatch.setattr("scripts.pack.ROOT", root)
-    monkeypatch.chdir(root)
-    return root
 
 
 @pytest.mark.parametrize(("output_dir", "rename", "sentence"), [
