@@ -88,6 +88,15 @@ def refuse_options(chosen: Sequence[str], rename: str, weights_url: str) -> None
         raise InputError(f"--as {rename} is for one bundle, and of letters, digits and _; name the bundle before it")
     if weights_url and len(chosen) > 1 and "{name}" not in weights_url:
         raise InputError("--weights_url is the same for several bundles, whose files have the same names; add {name}")
+    if re.search(r"[{}]", fill(weights_url, "", "")):
+        raise InputError(
+            f"--weights_url {weights_url}: only {{name}} and {{version}} are filled in; remove other braces"
+        )
+
+
+def fill(weights_url: str, name: str, version: str) -> str:
+    """The URL with a release's name and version in their places."""
+    return weights_url.replace("{name}", name).replace("{version}", version)
 
 
 def prepare(source: Path, scratch: Path, name: str, weights_url: str, checks: Sequence[Check]) -> Prepared:
@@ -100,7 +109,7 @@ def prepare(source: Path, scratch: Path, name: str, weights_url: str, checks: Se
     rename_in_readme(folder / "docs" / "README.md", source.name, name)
     weights = sorted((folder / "models").glob("*.pt")) if weights_url else []
     if weights:
-        list_weights(folder, weights, weights_url.format(name=name, version=version))
+        list_weights(folder, weights, fill(weights_url, name, version))
     archive = write_archive(folder, scratch / f"{name}_v{version}.zip")
     unzipped = unzip(archive, scratch / "unzipped" / name, source / "models")
     return Prepared(folder, archive, faults_of(Release(unzipped, source.name), checks))

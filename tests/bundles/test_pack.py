@@ -143,6 +143,8 @@ def test_hosted_weights_are_left_out_and_can_be_fetched(tmp_path: Path, server: 
     (["unetr_btcv", "vit_cxr14", "--as", "other"], "--as other is for one bundle"),
     (["vit_cxr14", "--as", "../other"], "letters, digits and _"),
     (["--weights-url", "https://example.org/weights"], "add {name}"),
+    (["--weights-url", "https://example.org/{name}/{tag}/x"], "{tag}/x: only {name} and {version} are filled in"),
+    (["unetr_btcv", "--weights-url", "https://example.org/{}/{version"], "only {name} and {version} are filled in"),
 ])  # fmt: skip
 def test_options_that_do_not_fit_are_refused(
     words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
