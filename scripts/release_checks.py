@@ -49,6 +49,7 @@ KEYS = {
     ),
     "validate": ("validate#evaluator", "validate#handlers", "validate#dataset#data", "val_interval"),
 }  # fmt: skip
+FENCED = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?(^ {0,3}\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 EXACT = re.compile(r"\d+(\.\d+)+")
 
 
@@ -137,11 +138,12 @@ def check_changelog(release: Release) -> Iterator[str]:
 
 def check_readme(release: Release) -> Iterator[str]:
     """The README has the sections of the zoo's template, and links to files of the bundle only."""
-    found = {heading.strip(" *").lower() for heading in re.findall(r"^#+ (.*)$", release.readme, re.MULTILINE)}
+    text = FENCED.sub("", release.readme)
+    found = {heading.strip(" *").lower() for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
     for section in SECTIONS:
         if section.lower() not in found:
             yield f"docs/README.md has no section {section}; add a heading of that name"
-    for link in re.findall(r"\]\(([^)#\s]+)", release.readme):
+    for link in re.findall(r"\]\(([^)#\s]+)", text):
         inside = (release.folder / "docs" / link).resolve().is_relative_to(release.folder.resolve())
         if not re.match(r"\w+:", link) and not (inside and (release.folder / "docs" / link).exists()):
             yield f"docs/README.md links to {link}, which is not in the bundle; name it without a link"

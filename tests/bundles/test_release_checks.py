@@ -64,6 +64,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (lambda folder: (folder / "configs/new.json").write_text("{}"), "configs/new.json is in no combination"),
     (replace(METADATA, '"0.1.0": "first', '"0.0.9": "first'), "has version 0.1.0, its changelog does not"),
     (replace(README, "## Citation", "## Cite"), "no section Citation"),
+    (replace(README, "\n## Citation\n", "\n```\n## Citation\n"), "no section Citation"),
+    (replace(README, "\n## Citation\n", "\n~~~ text\n## Citation\n```\n~~~\n"), "no section Citation"),
     (replace(README, "(reconstruction.png)", "(../../other.png)"), "links to ../../other.png"),
     (replace("configs/inference.json", '"inferer": {', '"predictor": {'), "configs/inference.json has no inferer"),
     (replace("configs/train.json", '"max_epochs": "@max', '"epochs": "@max'), "no train#trainer#max_epochs"),
@@ -74,6 +76,12 @@ def test_a_spoilt_bundle_is_told_what_to_change(spoil: Spoil, sentence: str, cop
     assert faults_of(release, quick) == []
     spoil(copy)
     assert [fault for fault in faults_of(release, quick) if sentence in fault]
+
+
+def test_what_stands_in_a_fence_of_the_readme_is_no_link_and_what_follows_it_is_read(copy: Path) -> None:
+    text = (copy / README).read_text()
+    (copy / README).write_text(f"```python\n# Not closed by ~~~ \n~~~\nimage[0](../../other.png)\n```\n{text}")
+    assert list(checks.check_readme(Release(copy, "mae_pretrain_ct"))) == []
 
 
 def test_metadata_are_checked_against_the_schema_they_name(
