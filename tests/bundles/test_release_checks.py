@@ -160,5 +160,18 @@ def test_misnamed_properties_and_inexact_exports_are_found(packed: Path, tmp_pat
     replace("custom/networks/vit.py", old, new)(folder)
     faults = faults_of(Release(folder, "vit_cxr14"), [checks.check_objects])
     assert "inference: MONAI's property postprocessing is missing or misnamed" in faults[0]
-    assert "models/model.pt: TorchScript differs from PyTorch" in faults[1]
-    assert "models/model.pt: ONNX differs from PyTorch" in faults[2]
+    assert "models/model.pt: the file of ckpt_export differs from PyTorch" in faults[1]
+    assert "models/model.pt: the file of onnx_export differs from PyTorch" in faults[2]
+
+
+@pytest.mark.slow
+def test_an_export_that_the_readme_documents_for_one_batch_size_is_found(packed: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(packed / "vit_cxr14", tmp_path / "vit_cxr14"))
+    for path in (folder / "configs").glob("*.json"):
+        if path.stem not in ("inference", "metadata"):
+            path.unlink()
+    replace(README, "'dynamic_axes':{'image':{0:'batch'},'pred':{0:'batch'}},", "")(folder)
+    replace(README, "python -m monai.bundle ckpt_export", "ckpt_export")(folder)
+    faults = faults_of(Release(folder, "vit_cxr14"), [checks.check_objects])
+    assert "ckpt_export fails (LookupError: docs/README.md has no command" in faults[0]
+    assert "the file of onnx_export fails for a batch of 1" in faults[1] and len(faults) == 2
