@@ -26,7 +26,7 @@ from monai.bundle import ConfigParser
 from custom.errors import InputError
 
 from .release_configs import object_faults
-from .tiny import combinations
+from .tiny import ROOT, combinations
 
 logger = logging.getLogger(__name__)
 
@@ -202,9 +202,32 @@ def check_objects(release: Release) -> Iterator[str]:
     yield from object_faults(release.folder, release.name)
 
 
+def check_committed(release: Release) -> Iterator[str]:
+    """What is packed is what was committed; a training without --ckpt_dir, for one, overwrites models/model.pt."""
+    if Path(git("rev-parse", "--show-toplevel").strip()) != ROOT:
+        raise Unchecked(f"whether its files are committed, because {ROOT} is not the top of a git checkout")
+    for line in git("status", "--porcelain", "-uall", "--", f"bundles/{release.name}", "custom").splitlines():
+        status, file = line[:2], line[3:]
+        advice = "remove it" if status in ("??", "A ", "AM") else f"take it back: git checkout HEAD -- {file}"
+        yield f"{file} is not as committed; commit it, or {advice}"
+
+
+def git(*words: str) -> str:
+    """What a git command about this project prints. Raises Unchecked if there is no git, or no checkout."""
+    command = ["git", "-c", "core.quotePath=false", "-C", str(ROOT), *words]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except FileNotFoundError as error:
+        raise Unchecked("whether its files are committed, because git is not installed") from error
+    except subprocess.CalledProcessError as error:
+        reason = next(iter(error.stderr.strip().splitlines()), f"status {error.returncode}")
+        raise Unchecked(f"whether its files are committed, because git says: {reason}") from error
+
+
 Check = Callable[[Release], Iterator[str]]
 CHECKS: Sequence[Check] = (
-    check_sizes, check_schema, check_changelog, check_readme, check_pins, check_keys, check_combinations, check_objects,
+    check_committed, check_sizes, check_schema, check_changelog, check_readme, check_pins, check_keys,
+    check_combinations, check_objects,
 )  # fmt: skip
 
 

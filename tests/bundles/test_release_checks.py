@@ -3,12 +3,14 @@
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from scripts import release_checks as checks
+from scripts.bundle_files import copy_bundle
 from scripts.release_checks import CHECKS, Release, faults_of
 from scripts.tiny import ROOT, TINY
 
@@ -71,7 +73,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (replace("configs/train.json", '"max_epochs": "@max', '"epochs": "@max'), "no train#trainer#max_epochs"),
 ])  # fmt: skip
 def test_a_spoilt_bundle_is_told_what_to_change(spoil: Spoil, sentence: str, copy: Path) -> None:
-    quick = [check for check in CHECKS if check not in (checks.check_objects, checks.check_pins, checks.check_schema)]
+    other = (checks.check_committed, checks.check_objects, checks.check_pins, checks.check_schema)
+    quick = [check for check in CHECKS if check not in other]
     release = Release(copy, "mae_pretrain_ct")
     assert faults_of(release, quick) == []
     spoil(copy)
@@ -111,6 +114,50 @@ def test_metadata_follow_the_schema_of_the_zoo(name: str, packed: Path) -> None:
     if not os.environ.get("METADATA_SCHEMA"):
         pytest.skip("METADATA_SCHEMA does not name the zoo's meta_schema_20240725.json, otherwise fetched by URL")
     assert list(checks.check_schema(Release(packed / name, name))) == []
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+def test_changes_that_are_not_committed_are_refused(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path.resolve() / "project"
+    bundle = copy_bundle(ROOT / "bundles/mae_pretrain_ct", root / "bundles/mae_pretrain_ct")
+    (bundle / "custom").rename(root / "custom")
+    (bundle / "custom").symlink_to("../../custom")
+    (root / "README.md").write_text("one")
+    monkeypatch.setattr(checks, "ROOT", root)
+
+    def faults() -> list[str]:
+        return list(checks.check_committed(Release(copy, "mae_pretrain_ct")))
+
+    def git(*words: str) -> None:
+        settings = ["user.name=one", "user.email=one@example.org", "commit.gpgSign=false"]
+        options = [word for setting in settings for word in ("-c", setting)]
+        subprocess.run(["git", "-C", str(root), *options, *words], check=True)
+
+    with pytest.raises(checks.Unchecked, match="git says"):
+        faults()
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "first")
+    (root / "README.md").write_text("two")
+    (bundle / "eval").mkdir()
+    assert faults() == []
+    (bundle / "models/model.pt").write_bytes(b"trained")
+    (root / "custom/new.py").touch()
+    model, new = faults()
+    assert model.startswith("bundles/mae_pretrain_ct/models/model.pt is not as committed; commit it, or")
+    assert new == "custom/new.py is not as committed; commit it, or remove it"
+    (root / "custom/new.py").unlink()
+    git("add", ".")
+    git(*model.split("take it back: git ")[1].split())
+    assert faults() == []
+    monkeypatch.setattr(checks, "ROOT", root / "bundles")
+    assert faults_of(Release(copy, "mae_pretrain_ct"), [checks.check_committed]) == []
+    assert "not checked for mae_pretrain_ct: whether its files are committed" in caplog.text
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(checks.Unchecked, match="git is not installed"):
+        faults()
 
 
 @pytest.mark.parametrize(("spoil", "sentence"), [
