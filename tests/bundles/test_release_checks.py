@@ -73,8 +73,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (replace("configs/train.json", '"max_epochs": "@max', '"epochs": "@max'), "no train#trainer#max_epochs"),
 ])  # fmt: skip
 def test_a_spoilt_bundle_is_told_what_to_change(spoil: Spoil, sentence: str, copy: Path) -> None:
-    other = (checks.check_committed, checks.check_objects, checks.check_pins, checks.check_schema)
-    quick = [check for check in CHECKS if check not in other]
+    slow_or_outside = ("check_committed", "check_objects", "check_pins", "check_runs", "check_schema")
+    quick = [check for check in CHECKS if check.__name__ not in slow_or_outside]
     release = Release(copy, "mae_pretrain_ct")
     assert faults_of(release, quick) == []
     spoil(copy)
@@ -222,3 +222,15 @@ def test_an_export_that_the_readme_documents_for_one_batch_size_is_found(packed:
     faults = faults_of(Release(folder, "vit_cxr14"), [checks.check_objects])
     assert "ckpt_export fails (LookupError: docs/README.md has no command" in faults[0]
     assert "the file of onnx_export fails for a batch of 1" in faults[1] and len(faults) == 2
+
+
+@pytest.mark.slow
+def test_a_combination_that_does_not_run_is_named(packed: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(packed / "vit_cxr14", tmp_path / "vit_cxr14"))
+    for path in (folder / "configs").glob("*.json"):
+        if path.stem not in ("inference", "metadata", "batch_inference"):
+            path.unlink()
+    batch = json.loads((folder / "configs/batch_inference.json").read_text())
+    (folder / "configs/batch_inference.json").write_text(json.dumps(batch | {"run": ["$1 / 0"]}))
+    faults = faults_of(Release(folder, "vit_cxr14"), [checks.check_runs])
+    assert len(faults) == 1 and faults[0].startswith("inference+batch_inference: ZeroDivisionError")
