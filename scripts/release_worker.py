@@ -6,7 +6,6 @@ JSON list, RESULT becomes the JSON list of sentences about what went wrong.
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import os
@@ -57,7 +56,7 @@ def export(job: Job) -> Iterator[str]:
         except (Exception, SystemExit) as error:
             yield f"{command} fails ({first_line(error)}); change the code, or the command in docs/README.md"
             continue
-        yield from itertools.islice(differences(command, partial(compute, path), network, images), 1)
+        yield from differences(command, partial(compute, path), network, images)
 
 
 def documented(command: str, path: str) -> None:
@@ -72,7 +71,7 @@ def documented(command: str, path: str) -> None:
 
 
 def differences(command: str, compute: Compute, network: nn.Module, images: Tensor) -> Iterator[str]:
-    """What is wrong with an exported network, for one image and for all of `images`."""
+    """The first fault of an exported network, for one image and for all of `images`."""
     for size in (1, len(images)):
         image = images[:size]
         torch.manual_seed(0)
@@ -82,9 +81,10 @@ def differences(command: str, compute: Compute, network: nn.Module, images: Tens
         except Exception as error:
             reason = first_line(error)
             yield f"the file of {command} fails for a batch of {size} ({reason}); correct the command in docs/README.md"
-            continue
+            return
         if not difference <= TOLERANCE:
             yield f"the file of {command} differs from PyTorch by {difference:.2g} of the largest output; make it exact"
+            return
 
 
 def network_and_images() -> tuple[nn.Module, Tensor]:
