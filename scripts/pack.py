@@ -8,7 +8,6 @@ tenth, as most of it is weights. The checks run on an unzipped copy of the archi
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import re
@@ -17,22 +16,28 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import yaml
 
 from custom.errors import InputError, explain_errors
-from custom.files import replacing
 
+from .bundle_files import copy_bundle
 from .release_checks import CHECKS, Check, Release, faults_of
+from .release_files import publish, refuse_target, sha256, write_archive
 
 ROOT = Path(__file__).resolve().parent.parent
-LEFT_OUT = ("__pycache__", "*.pyc", "eval", "cache", "logs")
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
 FETCH = (
     "The weights are not in this archive: `python -m monai.bundle download_large_files --bundle_path .` fetches them."
 )
 
-logger = logging.getLogger(__name__)
+
+class Prepared(NamedTuple):
+    """A release that is not yet where it shall be: its folder, its archive, and what is wrong with them."""
+
+    folder: Path
+    archive: Path
+    faults: list[str]
 
 
 def pack(
@@ -52,33 +57,62 @@ def pack(
         checks: what a release has to pass.
 
     Raises:
-        InputError: an unknown bundle, options that do not fit, or every fault that the checks found.
+        InputError: an unknown bundle, options that do not fit, a folder in the way, or all faults that were found.
     """
+    chosen = choose(names)
+    refuse_options(chosen, rename, weights_url)
+    titles = {name: rename or name for name in chosen}
+    for title in titles.values():
+        refuse_target(Path(output_dir) / title, ROOT)
+    with TemporaryDirectory() as scratch:
+        prepared = [
+            prepare(ROOT / "bundles" / name, Path(scratch) / name, title, weights_url, checks)
+            for name, title in titles.items()
+        ]
+        refuse_faults(prepared)
+        return [publish(one.folder, one.archive, Path(output_dir)) for one in prepared]
+
+
+def choose(names: Sequence[str]) -> list[str]:
+    """The bundles called `names`, each once; all for none. InputError for one that does not exist."""
     available = sorted(path.parent.parent.name for path in ROOT.glob("bundles/*/configs/metadata.json"))
     for name in names:
         if name not in available:
             raise InputError(f"bundle {name} does not exist; choose from {', '.join(available)}")
-    chosen = list(names) or available
+    return list(dict.fromkeys(names)) or available
+
+
+def refuse_options(chosen: Sequence[str], rename: str, weights_url: str) -> None:
+    """InputError for options of `pack` that do not fit the chosen bundles."""
     if rename and (len(chosen) > 1 or not re.fullmatch(r"\w+", rename)):
         raise InputError(f"--as {rename} is for one bundle, and of letters, digits and _; name the bundle before it")
     if weights_url and len(chosen) > 1 and "{name}" not in weights_url:
         raise InputError("--weights_url is the same for several bundles, whose files have the same names; add {name}")
-    return [pack_one(ROOT / "bundles" / name, Path(output_dir), rename or name, weights_url, checks) for name in chosen]
+    if re.search(r"[{}]", fill(weights_url, "", "")):
+        raise InputError(
+            f"--weights_url {weights_url}: only {{name}} and {{version}} are filled in; remove other braces"
+        )
 
 
-def pack_one(source: Path, output_dir: Path, name: str, weights_url: str, checks: Sequence[Check]) -> Path:
-    """One release; nothing is written to `output_dir` unless it passes."""
-    with TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "packed" / name
-        shutil.copytree(source, folder, symlinks=False, ignore=shutil.ignore_patterns(*LEFT_OUT))
+def fill(weights_url: str, name: str, version: str) -> str:
+    """The URL with a release's name and version in their places."""
+    return weights_url.replace("{name}", name).replace("{version}", version)
+
+
+def prepare(source: Path, scratch: Path, name: str, weights_url: str, checks: Sequence[Check]) -> Prepared:
+    """One release in `scratch`, checked where a user would use it."""
+    folder = copy_bundle(source, scratch / "packed" / name)
+    try:
         version = read_version(folder)
-        rename_in_readme(folder / "docs" / "README.md", source.name, name)
-        weights = sorted((folder / "models").glob("*.pt")) if weights_url else []
-        if weights:
-            list_weights(folder, weights, weights_url.format(name=name, version=version))
-        archive = write_archive(folder, Path(scratch) / f"{name}_v{version}.zip")
-        refuse_faults(archive, Release(Path(scratch) / "unzipped" / name, source.name), source / "models", checks)
-        return publish(folder, archive, output_dir)
+    except InputError as error:
+        return Prepared(folder, scratch, [str(error)])
+    rename_in_readme(folder / "docs" / "README.md", source.name, name)
+    weights = sorted((folder / "models").glob("*.pt")) if weights_url else []
+    if weights:
+        list_weights(folder, weights, fill(weights_url, name, version))
+    archive = write_archive(folder, scratch / f"{name}_v{version}.zip")
+    unzipped = unzip(archive, scratch / "unzipped" / name, source / "models")
+    return Prepared(folder, archive, faults_of(Release(unzipped, source.name), checks))
 
 
 def read_version(folder: Path) -> str:
@@ -116,48 +150,24 @@ def list_weights(folder: Path, weights: Sequence[Path], url: str) -> None:
         readme.write_text(text.replace("\n## Usage\n", f"\n## Usage\n\n{FETCH}\n", 1), encoding="utf-8")
 
 
-def write_archive(folder: Path, archive: Path) -> Path:
-    """The folder as a zip: files in order of their paths, with the same time and mode everywhere."""
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
-        for path in sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.as_posix()):
-            info = zipfile.ZipInfo(path.relative_to(folder.parent).as_posix(), EPOCH)
-            info.create_system, info.external_attr = 3, 0o644 << 16
-            packed.writestr(info, path.read_bytes())
-    return archive
-
-
-def refuse_faults(archive: Path, unzipped: Release, models: Path, checks: Sequence[Check]) -> None:
-    """Check the archive where a user would use it, with hosted weights in their place; InputError with every fault."""
+def unzip(archive: Path, folder: Path, models: Path) -> Path:
+    """Unzip a release to `folder`, with hosted weights in their place; returns it."""
     with zipfile.ZipFile(archive) as file:
-        file.extractall(unzipped.folder.parent)
-    place = unzipped.folder / "models"
+        file.extractall(folder.parent)
+    place = folder / "models"
     place.mkdir(exist_ok=True)
     for path in models.glob("*.pt"):
         if not (place / path.name).exists():
             shutil.copy(path, place)
-    faults = faults_of(unzipped, checks)
-    if faults:
-        raise InputError("\n- ".join([f"{unzipped.folder.name} is not ready to be released:", *faults]))
+    return folder
 
 
-def publish(folder: Path, archive: Path, output_dir: Path) -> Path:
-    """Move folder and archive to `output_dir`, and write the archive's sha256 beside it."""
-    target = output_dir / folder.name
-    shutil.rmtree(target, ignore_errors=True)
-    with replacing(output_dir / archive.name) as unfinished:
-        shutil.copyfile(archive, unfinished)
-    shutil.move(folder, target)
-    moved = output_dir / archive.name
-    with replacing(moved.with_name(f"{moved.name}.sha256")) as unfinished:
-        unfinished.write_text(f"{sha256(moved)}  {moved.name}\n")
-    logger.info(f"{moved}: {moved.stat().st_size / 2**20:.1f} MB, sha256 {sha256(moved)}")
-    return moved
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def refuse_faults(prepared: Sequence[Prepared]) -> None:
+    """InputError with every fault of every release."""
+    faulty = [one for one in prepared if one.faults]
+    if faulty:
+        lists = ["\n- ".join([f"{one.folder.name} is not ready to be released:", *one.faults]) for one in faulty]
+        raise InputError("\n".join([*lists, "nothing was written; mend the faults and pack again"]))
 
 
 def main() -> None:

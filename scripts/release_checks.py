@@ -8,14 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
-import subprocess
-import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +17,11 @@ import jsonschema
 import yaml
 from monai.bundle import ConfigParser
 
-from .release_configs import object_faults
-from .tiny import combinations
+from custom.errors import InputError
+
+from .release_configs import object_faults, run_faults
+from .release_outside import Unchecked, git, index_versions, read_schema
+from .tiny import ROOT, combinations
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +44,8 @@ KEYS = {
     ),
     "validate": ("validate#evaluator", "validate#handlers", "validate#dataset#data", "val_interval"),
 }  # fmt: skip
+FENCED = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?(^ {0,3}\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 EXACT = re.compile(r"\d+(\.\d+)+")
-
-
-class Unchecked(Exception):  # noqa: N818 - it is no error of the bundle
-    """Why a check could not be made on this machine."""
 
 
 class Release(NamedTuple):
@@ -112,20 +106,6 @@ def check_schema(release: Release) -> Iterator[str]:
         yield f"configs/metadata.json breaks its schema at {error.json_path}: {error.message}; correct it"
 
 
-def read_schema(url: str) -> dict[str, Any]:
-    """The schema. Raises FileNotFoundError if its server says that it does not exist, Unchecked if none answers."""
-    local = os.environ.get("METADATA_SCHEMA")
-    if local:
-        return json.loads(Path(local).read_text())
-    try:
-        with urllib.request.urlopen(url, timeout=30) as answer:
-            return json.load(answer)
-    except (OSError, ValueError) as error:
-        if isinstance(error, urllib.error.HTTPError) and error.code in (404, 410):
-            raise FileNotFoundError(url) from error
-        raise Unchecked(f"the metadata, because {url} cannot be read ({error}); set METADATA_SCHEMA") from error
-
-
 def check_changelog(release: Release) -> Iterator[str]:
     """The metadata explain their version."""
     metadata = release.metadata
@@ -135,11 +115,12 @@ def check_changelog(release: Release) -> Iterator[str]:
 
 def check_readme(release: Release) -> Iterator[str]:
     """The README has the sections of the zoo's template, and links to files of the bundle only."""
-    found = {heading.strip(" *").lower() for heading in re.findall(r"^#+ (.*)$", release.readme, re.MULTILINE)}
+    text = FENCED.sub("", release.readme)
+    found = {heading.strip(" *").lower() for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
     for section in SECTIONS:
         if section.lower() not in found:
             yield f"docs/README.md has no section {section}; add a heading of that name"
-    for link in re.findall(r"\]\(([^)#\s]+)", release.readme):
+    for link in re.findall(r"\]\(([^)#\s]+)", text):
         inside = (release.folder / "docs" / link).resolve().is_relative_to(release.folder.resolve())
         if not re.match(r"\w+:", link) and not (inside and (release.folder / "docs" / link).exists()):
             yield f"docs/README.md links to {link}, which is not in the bundle; name it without a link"
@@ -161,15 +142,6 @@ def check_pins(release: Release) -> Iterator[str]:
         raise Unchecked(f"whether {', '.join(absent)} exist, because the package index of pip does not answer")
     for pin in absent:
         yield f"configs/metadata.json pins {pin}, which the package index does not have; pin a released version"
-
-
-@cache
-def index_versions(package: str) -> frozenset[str]:
-    """Versions of a package that suit this Python, from the index pip is configured with; empty if it has none."""
-    command = [sys.executable, "-m", "pip", "index", "versions", package]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    listed = re.search(r"^Available versions: (.*)$", done.stdout, re.MULTILINE)
-    return frozenset(listed[1].split(", ")) if listed else frozenset()
 
 
 def check_keys(release: Release) -> Iterator[str]:
@@ -198,9 +170,25 @@ def check_objects(release: Release) -> Iterator[str]:
     yield from object_faults(release.folder, release.name)
 
 
+def check_runs(release: Release) -> Iterator[str]:
+    """Every combination of configs runs to its end, tiny and on generated images, with the bundle's own code."""
+    yield from run_faults(release.folder, release.name)
+
+
+def check_committed(release: Release) -> Iterator[str]:
+    """What is packed is what was committed; a training without --ckpt_dir, for one, overwrites models/model.pt."""
+    if Path(git(ROOT, "rev-parse", "--show-toplevel").strip()) != ROOT:
+        raise Unchecked(f"whether its files are committed, because {ROOT} is not the top of a git checkout")
+    for line in git(ROOT, "status", "--porcelain", "-uall", "--", f"bundles/{release.name}", "custom").splitlines():
+        status, file = line[:2], line[3:]
+        advice = "remove it" if status in ("??", "A ", "AM") else f"take it back: git checkout HEAD -- {file}"
+        yield f"{file} is not as committed; commit it, or {advice}"
+
+
 Check = Callable[[Release], Iterator[str]]
 CHECKS: Sequence[Check] = (
-    check_sizes, check_schema, check_changelog, check_readme, check_pins, check_keys, check_combinations, check_objects,
+    check_committed, check_sizes, check_schema, check_changelog, check_readme, check_pins, check_keys,
+    check_combinations, check_objects, check_runs,
 )  # fmt: skip
 
 
@@ -211,6 +199,8 @@ def faults_of(release: Release, checks: Sequence[Check] = CHECKS) -> list[str]:
         try:
             for fault in check(release):
                 faults.append(fault)
+        except InputError as error:
+            faults.append(str(error))
         except Unchecked as reason:
             logger.warning(f"not checked for {release.name}: {reason}")
     return faults

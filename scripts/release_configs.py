@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 from .tiny import Combination, combinations, config_files, layout_of, options_of, write_data, write_weights
@@ -23,7 +26,7 @@ def object_faults(bundle: Path, name: str, data: Path | None = None) -> list[str
     Args:
         bundle: the packed bundle; the work is done from its folder.
         name: its name in this project, whatever the folder is called.
-        data: generated images in the bundle's layout, if there are some already.
+        data: images in the bundle's layout, to be read only; without it `phantoms`.
     """
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -40,8 +43,16 @@ def run_faults(bundle: Path, name: str, data: Path | None = None) -> list[str]:
 def combination_jobs(task: str, bundle: Path, name: str, data: Path | None, folder: Path) -> list[Job]:
     """`task` for each combination, as the worker takes it; what it needs is written to `folder`."""
     found = combinations(bundle)
-    data = data or write_data(layout_of(name), folder / "data")
+    data = data or phantoms(layout_of(name))
     return [{"task": task} | combination_job(bundle, name, one, data, folder / str(one)) for one in found]
+
+
+@cache
+def phantoms(layout: str) -> Path:
+    """Generated images in a layout of `tiny`, made once for all bundles and checks; removed when Python ends."""
+    folder = Path(mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    return write_data(layout, folder)
 
 
 def combination_job(bundle: Path, name: str, combination: Combination, data: Path, folder: Path) -> Job:

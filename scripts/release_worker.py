@@ -9,16 +9,22 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fire
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, onnx_export, run
 from torch import Tensor, nn
 
 Job = dict[str, Any]
+Compute = Callable[[Tensor], Tensor]
+BATCH = 3  # images that an exported network takes at once, and one at a time
 TOLERANCE = 1e-4  # of the largest output; measured: below 1e-5
 
 
@@ -40,42 +46,64 @@ def run_configs(job: Job) -> Iterator[str]:
 
 
 def export(job: Job) -> Iterator[str]:
-    """Both formats are written as the documentation says, and compute what PyTorch computes."""
-    files = {"config_file": "configs/inference.json", "meta_file": "configs/metadata.json"}
-    common: Job = files | {"net_id": "network_def", "ckpt_file": "models/model.pt", "key_in_ckpt": "model"}
-    network, image = network_and_image(**files)
-    writers = {"TorchScript": (ckpt_export, "model.ts", torchscript), "ONNX": (onnx_export, "model.onnx", onnx)}
-    for title, (write, name, compute) in writers.items():
+    """Both formats are written by the README's commands, and compute what PyTorch computes, for every batch size."""
+    network, images = network_and_images()
+    formats = {"ckpt_export": ("model.ts", torchscript), "onnx_export": ("model.onnx", onnx)}
+    for command, (name, compute) in formats.items():
         path = str(Path(job["output"]) / name)
         try:
-            write(filepath=path, **common)
-        except Exception as error:
-            yield f"{title} export fails ({first_line(error)}); change the code, or say in docs/README.md what can be"
+            documented(command, path)
+        except (Exception, SystemExit) as error:
+            yield f"{command} fails ({first_line(error)}); change the code, or the command in docs/README.md"
             continue
+        yield from differences(command, partial(compute, path), network, images)
+
+
+def documented(command: str, path: str) -> None:
+    """Do what the command of docs/README.md that exports to a file does, with `path` for the file."""
+    readme = Path("docs/README.md").read_text(encoding="utf-8")
+    line = re.search(rf"^python -m monai\.bundle {command} .*--filepath .*$", readme, re.MULTILINE)
+    if not line:
+        raise LookupError(f"docs/README.md has no command python -m monai.bundle {command} with --filepath")
+    words = shlex.split(line[0])[3:]
+    words[words.index("--filepath") + 1] = path
+    fire.Fire({"ckpt_export": ckpt_export, "onnx_export": onnx_export}, command=words)  # as monai.bundle itself does
+
+
+def differences(command: str, compute: Compute, network: nn.Module, images: Tensor) -> Iterator[str]:
+    """The first fault of an exported network, for one image and for all of `images`."""
+    for size in (1, len(images)):
+        image = images[:size]
         torch.manual_seed(0)
-        found = compute(path, image)
-        difference = float((found - expected(network, image, found)).abs().max() / found.abs().max())
+        try:
+            found = compute(image)
+            difference = float((found - expected(network, image, found)).abs().max() / found.abs().max())
+        except Exception as error:
+            reason = first_line(error)
+            yield f"the file of {command} fails for a batch of {size} ({reason}); correct the command in docs/README.md"
+            return
         if not difference <= TOLERANCE:
-            yield f"{title} differs from PyTorch by {difference:.2g} of the largest output; make the export exact"
+            yield f"the file of {command} differs from PyTorch by {difference:.2g} of the largest output; make it exact"
+            return
 
 
-def network_and_image(config_file: str, meta_file: str) -> tuple[nn.Module, Tensor]:
-    """The shipped network and a random image of the shape that the metadata promises."""
+def network_and_images() -> tuple[nn.Module, Tensor]:
+    """The shipped network and a batch of random images of the shape that the metadata promise."""
     parser = ConfigParser()
-    parser.read_config(config_file)
-    parser.read_meta(meta_file)
+    parser.read_config("configs/inference.json")
+    parser.read_meta("configs/metadata.json")
     network = parser.get_parsed_content("network_def").eval()
     network.load_state_dict(torch.load("models/model.pt", weights_only=True)["model"])
     promised = parser["_meta_"]["network_data_format"]["inputs"]["image"]
-    shape = [1, promised["num_channels"], *promised["spatial_shape"]]
+    shape = [BATCH, promised["num_channels"], *promised["spatial_shape"]]
     return network, torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
 @torch.no_grad()
 def expected(network: nn.Module, image: Tensor, found: Tensor) -> Tensor:
-    """What PyTorch computes of `image`; of a masked autoencoder with the mask that can be read off `found`.
+    """What PyTorch computes of `image`; of a masked autoencoder with the masks that can be read off `found`.
 
-    An exported masked autoencoder draws its own mask. It returns visible patches as they are.
+    An exported masked autoencoder draws its own masks. It returns visible patches as they are.
     """
     from custom.networks import MAE
     from custom.networks.tokens import patchify
@@ -83,7 +111,7 @@ def expected(network: nn.Module, image: Tensor, found: Tensor) -> Tensor:
     if not isinstance(network, MAE):
         return network(image)
     changed = (patchify(image, network.patch_size) != patchify(found, network.patch_size)).any(dim=2)
-    keep, hidden = (~changed[0]).nonzero().T, changed[0].nonzero().T
+    keep, hidden = (chosen.nonzero()[:, 1].reshape(len(image), -1) for chosen in (~changed, changed))
     return network.reconstruct(image, network.predict(image, keep, hidden)).image
 
 

@@ -1,7 +1,7 @@
 """A release is what the tests ran, is the same byte for byte whenever it is packed, and is refused with any fault."""
 
 import hashlib
-import json
+import re
 import shutil
 import stat
 import zipfile
@@ -13,6 +13,7 @@ from monai.bundle import download_large_files
 
 from custom.errors import InputError
 from scripts import release_checks as checks
+from scripts.bundle_files import copy_bundle
 from scripts.pack import main, pack
 from scripts.release_checks import CHECKS, Release, faults_of
 from scripts.release_configs import run_faults
@@ -24,6 +25,39 @@ METADATA, README = "configs/metadata.json", "docs/README.md"
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a folder."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    """Replace `old`, which must be there, in a file."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project to spoil, which is the working folder."""
+    root = tmp_path / "project"
+    shutil.copytree(ROOT / "custom", root / "custom", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in TINY:
+        copy_bundle(ROOT / "bundles" / name, root / "bundles" / name, ["custom"])
+        (root / "bundles" / name / "custom").symlink_to("../../custom")
+    monkeypatch.setattr("scripts.pack.ROOT", root)
+    monkeypatch.chdir(root)
+    return root
+
+
+def test_a_copy_of_a_bundle_has_its_code_and_nothing_that_runs_left(tmp_path: Path) -> None:
+    source, target = ROOT / "bundles/vit_cxr14", tmp_path / "own"
+    spoilt = copy_bundle(source, tmp_path / "spoilt")
+    for name in ("eval/metrics.csv", "cache/a.pt", "logs/a.txt", "custom/__pycache__/a.py", "custom/networks/a.pyc"):
+        (spoilt / name).parent.mkdir(parents=True, exist_ok=True)
+        (spoilt / name).touch()
+    kept = ("LICENSE", "configs/", "models/")
+    expected = {name: text for name, text in contents(source).items() if name.startswith(kept)}
+    code = {f"custom/{path.relative_to(ROOT / 'custom')}": path.read_bytes() for path in ROOT.glob("custom/**/*.py")}
+    assert contents(copy_bundle(spoilt, target, ["docs"])) == expected | code
+    assert not any(path.is_symlink() for path in target.rglob("*"))
 
 
 def test_archives_are_the_same_byte_for_byte_and_equal_to_their_folder(tmp_path: Path) -> None:
@@ -44,9 +78,10 @@ def test_archives_are_the_same_byte_for_byte_and_equal_to_their_folder(tmp_path:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TINY)
 def test_every_check_passes_on_the_unzipped_copy(name: str, packed: Path) -> None:
-    """What needs a network is asked when packing, and here on a local server in test_release_checks.py."""
+    """Runs are the next test's; what needs a network or a commit is asked of made ones in test_release_checks.py."""
     before = contents(packed / name)
-    offline = [check for check in CHECKS if check not in (checks.check_pins, checks.check_schema)]
+    elsewhere = (checks.check_committed, checks.check_pins, checks.check_schema, checks.check_runs)
+    offline = [check for check in CHECKS if check not in elsewhere]
     assert faults_of(Release(packed / name, name), offline) == []
     assert contents(packed / name) == before  # checks leave no trace
 
@@ -61,17 +96,20 @@ def test_every_config_combination_runs_on_the_unzipped_copy(
     assert run_faults(packed / name, name, datasets[name]) == []
 
 
-def test_every_fault_is_named_and_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(ROOT / "bundles/mae_pretrain_ct", tmp_path / "bundles/mae_pretrain_ct")
-    monkeypatch.setattr("scripts.pack.ROOT", tmp_path)
-    bundle = tmp_path / "bundles/mae_pretrain_ct"
-    (bundle / README).write_text((bundle / README).read_text().replace("## Citation", "## Cite"))
-    metadata = json.loads((bundle / METADATA).read_text())
-    (bundle / METADATA).write_text(json.dumps(metadata | {"version": "0.2.0"}))
-    with pytest.raises(InputError, match="mae_pretrain_ct is not ready") as caught:
-        pack(output_dir=tmp_path / "dist", checks=[checks.check_changelog, checks.check_readme])
-    assert "changelog does not" in str(caught.value) and "no section Citation" in str(caught.value)
-    assert not (tmp_path / "dist").exists()
+def test_every_fault_of_every_bundle_is_named_and_nothing_is_written(project: Path) -> None:
+    """Of three bundles the first is sound."""
+    replace(project / "bundles/unetr_btcv" / README, "## Citation", "## Cite")
+    replace(project / "bundles/unetr_btcv" / METADATA, '"version": "0.1.0"', '"version": "0.2.0"')
+    replace(project / "bundles/vit_cxr14" / METADATA, '"version"', '"edition"')
+    names = ["unetr_brats", "unetr_btcv", "vit_cxr14"]
+    with pytest.raises(InputError) as caught:
+        pack(names, checks=[checks.check_changelog, checks.check_readme])
+    told = re.split(r"^(\w+) is not ready to be released:\n", str(caught.value), flags=re.MULTILINE)
+    assert told[1::2] == names[1:]
+    assert "changelog does not" in told[2] and "no section Citation" in told[2]
+    assert "not JSON with a version" in told[4]
+    assert not (project / "dist").exists()
+    assert [path.name for path in pack(names[:1], checks=[checks.check_readme])] == ["unetr_brats_v0.1.0.zip"]
 
 
 def test_a_renamed_release_has_its_new_name_everywhere(tmp_path: Path) -> None:
@@ -106,6 +144,8 @@ def test_hosted_weights_are_left_out_and_can_be_fetched(tmp_path: Path, server: 
     (["unetr_btcv", "vit_cxr14", "--as", "other"], "--as other is for one bundle"),
     (["vit_cxr14", "--as", "../other"], "letters, digits and _"),
     (["--weights-url", "https://example.org/weights"], "add {name}"),
+    (["--weights-url", "https://example.org/{name}/{tag}/x"], "{tag}/x: only {name} and {version} are filled in"),
+    (["unetr_btcv", "--weights-url", "https://example.org/{}/{version"], "only {name} and {version} are filled in"),
 ])  # fmt: skip
 def test_options_that_do_not_fit_are_refused(
     words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -114,3 +154,49 @@ def test_options_that_do_not_fit_are_refused(
     with pytest.raises(InputError, match=sentence):
         main()
     assert not (tmp_path / "dist").exists()
+
+
+@pytest.mark.parametrize(("output_dir", "rename", "sentence"), [
+    ("bundles", "", "would replace files of .*bundles; give another"),
+    ("bundles/vit_cxr14", "new", "would replace files of .*bundles"),
+    ("elsewhere/custom/data", "new", "would replace files of .*custom"),
+    (".", "custom", "would replace files of .*custom"),
+    ("..", "project", "would replace files of .*bundles"),
+    (".", "notes", "notes exists and is no release"),
+    ("dist", "", "dist/unetr_brats is a link"),
+])  # fmt: skip
+def test_folders_that_packing_did_not_make_are_not_replaced(
+    output_dir: str, rename: str, sentence: str, project: Path
+) -> None:
+    (project / "notes").mkdir()
+    (project / "notes/kept.txt").touch()
+    (project / "elsewhere").symlink_to("bundles/vit_cxr14")
+    (project / "dist").mkdir()
+    copy_bundle(project / "bundles/vit_cxr14", project / "linked")
+    (project / "dist/unetr_brats").symlink_to("../linked")
+    before = contents(project)
+    with pytest.raises(InputError, match=sentence):
+        pack(["unetr_brats"], output_dir, rename=rename, checks=())
+    assert contents(project) == before
+
+
+def test_a_release_is_replaced_as_a_whole_or_stays(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack(["vit_cxr14"], checks=())
+    release, before = project / "dist/vit_cxr14", contents(project / "dist")
+    old = contents(release)
+    (project / "bundles/vit_cxr14/docs/data_license.txt").write_text("none")
+    rename = Path.rename
+
+    def full_disk(path: Path, target: Path) -> Path:
+        if path.name == "new":
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match=r"cannot write .*: No space left on device"):
+        patch.setattr(Path, "rename", full_disk)
+        pack(["vit_cxr14"], checks=())
+    assert contents(project / "dist") == before
+    (release / "old.txt").touch()
+    pack(["vit_cxr14"], checks=())
+    assert contents(release) == old | {"docs/data_license.txt": b"none"}
+    assert {path.name.split("_v")[0] for path in (project / "dist").iterdir()} == {"vit_cxr14"}

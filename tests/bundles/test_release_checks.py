@@ -3,13 +3,14 @@
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from custom.errors import InputError
 from scripts import release_checks as checks
+from scripts.bundle_files import copy_bundle
 from scripts.release_checks import CHECKS, Release, faults_of
 from scripts.tiny import ROOT, TINY
 
@@ -65,16 +66,25 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (lambda folder: (folder / "configs/new.json").write_text("{}"), "configs/new.json is in no combination"),
     (replace(METADATA, '"0.1.0": "first', '"0.0.9": "first'), "has version 0.1.0, its changelog does not"),
     (replace(README, "## Citation", "## Cite"), "no section Citation"),
+    (replace(README, "\n## Citation\n", "\n```\n## Citation\n"), "no section Citation"),
+    (replace(README, "\n## Citation\n", "\n~~~ text\n## Citation\n```\n~~~\n"), "no section Citation"),
     (replace(README, "(reconstruction.png)", "(../../other.png)"), "links to ../../other.png"),
     (replace("configs/inference.json", '"inferer": {', '"predictor": {'), "configs/inference.json has no inferer"),
     (replace("configs/train.json", '"max_epochs": "@max', '"epochs": "@max'), "no train#trainer#max_epochs"),
 ])  # fmt: skip
 def test_a_spoilt_bundle_is_told_what_to_change(spoil: Spoil, sentence: str, copy: Path) -> None:
-    quick = [check for check in CHECKS if check not in (checks.check_objects, checks.check_pins, checks.check_schema)]
+    slow_or_outside = ("check_committed", "check_objects", "check_pins", "check_runs", "check_schema")
+    quick = [check for check in CHECKS if check.__name__ not in slow_or_outside]
     release = Release(copy, "mae_pretrain_ct")
     assert faults_of(release, quick) == []
     spoil(copy)
     assert [fault for fault in faults_of(release, quick) if sentence in fault]
+
+
+def test_what_stands_in_a_fence_of_the_readme_is_no_link_and_what_follows_it_is_read(copy: Path) -> None:
+    text = (copy / README).read_text()
+    (copy / README).write_text(f"```python\n# Not closed by ~~~ \n~~~\nimage[0](../../other.png)\n```\n{text}")
+    assert list(checks.check_readme(Release(copy, "mae_pretrain_ct"))) == []
 
 
 def test_metadata_are_checked_against_the_schema_they_name(
@@ -106,6 +116,50 @@ def test_metadata_follow_the_schema_of_the_zoo(name: str, packed: Path) -> None:
     assert list(checks.check_schema(Release(packed / name, name))) == []
 
 
+@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+def test_changes_that_are_not_committed_are_refused(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path.resolve() / "project"
+    bundle = copy_bundle(ROOT / "bundles/mae_pretrain_ct", root / "bundles/mae_pretrain_ct")
+    (bundle / "custom").rename(root / "custom")
+    (bundle / "custom").symlink_to("../../custom")
+    (root / "README.md").write_text("one")
+    monkeypatch.setattr(checks, "ROOT", root)
+
+    def faults() -> list[str]:
+        return list(checks.check_committed(Release(copy, "mae_pretrain_ct")))
+
+    def git(*words: str) -> None:
+        settings = ["user.name=one", "user.email=one@example.org", "commit.gpgSign=false"]
+        options = [word for setting in settings for word in ("-c", setting)]
+        subprocess.run(["git", "-C", str(root), *options, *words], check=True)
+
+    with pytest.raises(checks.Unchecked, match="git says"):
+        faults()
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "first")
+    (root / "README.md").write_text("two")
+    (bundle / "eval").mkdir()
+    assert faults() == []
+    (bundle / "models/model.pt").write_bytes(b"trained")
+    (root / "custom/new.py").touch()
+    model, new = faults()
+    assert model.startswith("bundles/mae_pretrain_ct/models/model.pt is not as committed; commit it, or")
+    assert new == "custom/new.py is not as committed; commit it, or remove it"
+    (root / "custom/new.py").unlink()
+    git("add", ".")
+    git(*model.split("take it back: git ")[1].split())
+    assert faults() == []
+    monkeypatch.setattr(checks, "ROOT", root / "bundles")
+    assert faults_of(Release(copy, "mae_pretrain_ct"), [checks.check_committed]) == []
+    assert "not checked for mae_pretrain_ct: whether its files are committed" in caplog.text
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(checks.Unchecked, match="git is not installed"):
+        faults()
+
+
 @pytest.mark.parametrize(("spoil", "sentence"), [
     (replace(METADATA, '"2.13.0"', '"2.13.0+cpu"'), "pins torch to '2.13.0+cpu', which is not exact"),
     (replace(METADATA, '"0.8.2"', '">=0.8.2"'), "pins einops to '>=0.8.2', which is not exact"),
@@ -129,8 +183,10 @@ def test_an_index_that_does_not_answer_is_no_fault_of_the_pins(
 
 
 def test_a_new_bundle_needs_a_tiny_size(copy: Path) -> None:
-    with pytest.raises(InputError, match=r"bundle new has no layout .* add both to scripts/tiny.py"):
-        faults_of(Release(copy, "new"), [checks.check_objects])
+    (copy / README).write_text("")
+    faults = faults_of(Release(copy, "new"), [checks.check_objects, checks.check_readme])
+    assert "bundle new has no layout" in faults[0] and "add both to scripts/tiny.py" in faults[0]
+    assert "docs/README.md has no section Authors" in faults[1]
 
 
 @pytest.mark.slow
@@ -151,5 +207,30 @@ def test_misnamed_properties_and_inexact_exports_are_found(packed: Path, tmp_pat
     replace("custom/networks/vit.py", old, new)(folder)
     faults = faults_of(Release(folder, "vit_cxr14"), [checks.check_objects])
     assert "inference: MONAI's property postprocessing is missing or misnamed" in faults[0]
-    assert "models/model.pt: TorchScript differs from PyTorch" in faults[1]
-    assert "models/model.pt: ONNX differs from PyTorch" in faults[2]
+    assert "models/model.pt: the file of ckpt_export differs from PyTorch" in faults[1]
+    assert "models/model.pt: the file of onnx_export differs from PyTorch" in faults[2]
+
+
+@pytest.mark.slow
+def test_an_export_that_the_readme_documents_for_one_batch_size_is_found(packed: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(packed / "vit_cxr14", tmp_path / "vit_cxr14"))
+    for path in (folder / "configs").glob("*.json"):
+        if path.stem not in ("inference", "metadata"):
+            path.unlink()
+    replace(README, "'dynamic_axes':{'image':{0:'batch'},'pred':{0:'batch'}},", "")(folder)
+    replace(README, "python -m monai.bundle ckpt_export", "ckpt_export")(folder)
+    faults = faults_of(Release(folder, "vit_cxr14"), [checks.check_objects])
+    assert "ckpt_export fails (LookupError: docs/README.md has no command" in faults[0]
+    assert "the file of onnx_export fails for a batch of 1" in faults[1] and len(faults) == 2
+
+
+@pytest.mark.slow
+def test_a_combination_that_does_not_run_is_named(packed: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(packed / "vit_cxr14", tmp_path / "vit_cxr14"))
+    for path in (folder / "configs").glob("*.json"):
+        if path.stem not in ("inference", "metadata", "batch_inference"):
+            path.unlink()
+    batch = json.loads((folder / "configs/batch_inference.json").read_text())
+    (folder / "configs/batch_inference.json").write_text(json.dumps(batch | {"run": ["$1 / 0"]}))
+    faults = faults_of(Release(folder, "vit_cxr14"), [checks.check_runs])
+    assert len(faults) == 1 and faults[0].startswith("inference+batch_inference: ZeroDivisionError")
