@@ -16,10 +16,11 @@ import fire
 
 from custom.errors import InputError, explain_errors
 
+from .bundle_files import copy_bundle
+
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLES = ("unetr_btcv", "unetr_brats", "vit_cxr14", "mae_pretrain_ct")
 OTHER_TASKS = ("deepedit", "deepgrow", "detection")  # of which MONAI Label thinks where a name contains the word
-NOT_COPIED = ("__pycache__", "eval", "cache", "logs")
 RECORD = "made_from.json"  # hashes of the source's weights and configs, in the copy
 
 
@@ -51,21 +52,16 @@ def add_bundle(source: Path, models: Path) -> str:
             raise InputError(
                 f"{target} holds weights that were trained there, and {source} has changed since; move it away first"
             )
-        shutil.copytree(source / "custom", target / "custom", ignore=ignored(), dirs_exist_ok=True)
+        copy_bundle(source, target, left_out=["models", "configs"])
         return target.name
     unfinished = target.with_name(f".{target.name}")  # an interrupted copy is never taken for a bundle
     shutil.rmtree(unfinished, ignore_errors=True)
-    shutil.copytree(source, unfinished, symlinks=False, ignore=ignored())
+    copy_bundle(source, unfinished)
     adapt(unfinished / "configs", pred["format"])
     (unfinished / RECORD).write_text(json.dumps(hashes, indent=1))
     shutil.rmtree(target, ignore_errors=True)
     unfinished.rename(target)
     return target.name
-
-
-def ignored() -> Any:
-    """What is not copied, for shutil."""
-    return shutil.ignore_patterns(*NOT_COPIED)
 
 
 def name_for_label(name: str, output_format: str) -> str:

@@ -18,9 +18,11 @@ from monai.bundle import ConfigParser
 from custom.checkpoints import load_weights
 from custom.errors import InputError, explain_errors
 
+from .bundle_files import copy_bundle
+
 ROOT = Path(__file__).resolve().parent.parent
 # docs and models tell of the shipped weights, the paper's configs of the paper.
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "eval", "cache", "docs", "models", "*paper*.json")
+LEFT_OUT = ("docs", "models", "*paper*.json")
 SECTIONS = ("imports", "initialize", "run", "finalize", "handlers", "validate#handlers")
 PATHS = ("bundle_root", "checkpoint", "pretrained_weights")
 README = """# {name}
@@ -51,7 +53,7 @@ def own_bundle(bundle: str, output_dir: str, checkpoint: str, **options: Any) ->
         raise InputError(f"{target} exists; remove it or give another output_dir")
     configs = set_options(source, with_classes(source, options))
     check_weights(configs["inference"], checkpoint)
-    shutil.copytree(source, target, symlinks=False, ignore=LEFT_OUT)
+    copy_bundle(source, target, LEFT_OUT)
     (target / "docs").mkdir()
     (target / "models").mkdir()
     shutil.copy(checkpoint, target / "models" / "model.pt")
