@@ -88,6 +88,8 @@ def refuse_options(chosen: Sequence[str], rename: str, weights_url: str) -> None
         raise InputError(f"--as {rename} is for one bundle, and of letters, digits and _; name the bundle before it")
     if weights_url and len(chosen) > 1 and "{name}" not in weights_url:
         raise InputError("--weights_url is the same for several bundles, whose files have the same names; add {name}")
+    if weights_url and not re.match(r"\w+://", weights_url):
+        raise InputError(f"--weights_url {weights_url} is no address; begin it with https://")
     if re.search(r"[{}]", fill(weights_url, "", "")):
         raise InputError(
             f"--weights_url {weights_url}: only {{name}} and {{version}} are filled in; remove other braces"

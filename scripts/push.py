@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from shutil import copytree, ignore_patterns
 from tempfile import TemporaryDirectory
 
 import fire
@@ -20,7 +19,7 @@ from monai.bundle import push_to_hf_hub
 
 from custom.errors import InputError, explain_errors
 
-from .pack import LEFT_OUT
+from .bundle_files import copy_bundle
 
 CARD = "README.md"
 
@@ -45,7 +44,7 @@ def push(
     hub.create_repo(repo, private=private, exist_ok=True)
     hub.upload_file(path_or_fileobj=card_of(bundle).encode(), path_in_repo=CARD, repo_id=repo)
     with TemporaryDirectory() as folder:  # MONAI writes its card into the bundle that it uploads
-        copytree(bundle, Path(folder) / name, ignore=ignore_patterns(*LEFT_OUT))
+        copy_bundle(bundle, Path(folder) / name)
         return str(push_to_hf_hub(repo, name, folder, token, private, version or None, ignore_patterns=[CARD]))
 
 

@@ -123,6 +123,7 @@ def torchscript(path: str, image: Tensor) -> Tensor:
 
 def onnx(path: str, image: Tensor) -> Tensor:
     """The output of an ONNX file on a CPU."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at the import
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -144,6 +144,7 @@ def test_hosted_weights_are_left_out_and_can_be_fetched(tmp_path: Path, server: 
     (["unetr_btcv", "vit_cxr14", "--as", "other"], "--as other is for one bundle"),
     (["vit_cxr14", "--as", "../other"], "letters, digits and _"),
     (["--weights-url", "https://example.org/weights"], "add {name}"),
+    (["unetr_btcv", "--weights-url", "example.org/weights"], "is no address; begin it with https://"),
     (["--weights-url", "https://example.org/{name}/{tag}/x"], "{tag}/x: only {name} and {version} are filled in"),
     (["unetr_btcv", "--weights-url", "https://example.org/{}/{version"], "only {name} and {version} are filled in"),
 ])  # fmt: skip
