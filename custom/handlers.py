@@ -102,7 +102,7 @@ class SaveWeights:
 class SaveUnvalidated:
     """Write a trainer's last weights where its validator has found no best ones, because it had no case to measure.
 
-    MONAI Label, for one, keeps a fifth of the labelled images for validation: of two or three, none.
+    MONAI Label, for one, keeps a fifth of the labelled images for validation: of two, none.
     """
 
     def __init__(self, path: str | Path, network: nn.Module, validator: Engine) -> None:

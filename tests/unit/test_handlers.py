@@ -14,7 +14,7 @@ from monai.engines import SupervisedTrainer
 from torch import nn
 
 from custom.checkpoints import read_weights
-from custom.handlers import ClipGradients, EarlyStop, Progress, SaveWeights
+from custom.handlers import ClipGradients, EarlyStop, Progress, SaveUnvalidated, SaveWeights
 
 
 def steps(engine: Engine, epochs: int) -> Engine:
@@ -130,3 +130,13 @@ def test_progress_shows_one_bar_over_the_whole_run_on_a_terminal_only(
     engine.run([0, 0], max_epochs=3)
     assert ("training: 100%" in output.getvalue() and "6/6" in output.getvalue()) == shown
     assert ("loss=0.2500" in output.getvalue()) == shown
+
+
+@pytest.mark.parametrize(("best_epoch", "written"), [(-1, True), (1, False)])
+def test_the_last_weights_are_kept_only_where_validation_chose_none(
+    best_epoch: int, written: bool, tmp_path: Path
+) -> None:
+    network, trainer = nn.Linear(1, 1), empty_engine()
+    SaveUnvalidated(tmp_path / "model.pt", network, empty_engine(best_metric_epoch=best_epoch)).attach(trainer)
+    steps(trainer, 2)
+    assert (tmp_path / "model.pt").is_file() == written
