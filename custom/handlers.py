@@ -100,7 +100,7 @@ class SaveWeights:
 
 
 class SaveUnvalidated:
-    """Write a trainer's last weights where its validator has found no best ones, because it had no case to measure.
+    """Write a trainer's last weights where its validator has found no best ones, as when it had no case to measure.
 
     MONAI Label, for one, keeps a fifth of the labelled images for validation: of two, none.
     """
@@ -114,7 +114,7 @@ class SaveUnvalidated:
 
     def __call__(self, engine: Engine) -> None:
         if self.validator.state.best_metric_epoch < 1:
-            logger.warning("no validation took place: the last weights are kept, whatever they are worth")
+            logger.warning("validation has chosen no weights: the last ones are kept, whatever they are worth")
             self.weights.write()
 
 

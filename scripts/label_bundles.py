@@ -40,13 +40,16 @@ def add_bundle(source: Path, models: Path) -> str:
     """Copy one, links resolved; weights that were trained there stay, but never under other configs.
 
     Raises:
-        InputError: no bundle, a name that MONAI Label misreads, or weights trained in a copy of what has changed since.
+        InputError: no bundle, a name that MONAI Label misreads, a folder in the way that is no such copy, or weights
+            trained in a copy of what has changed since.
     """
     if not (source / "configs" / "metadata.json").is_file():
         raise InputError(f"{source} is no bundle, it has no configs/metadata.json; correct the path")
     pred = json.loads((source / "configs" / "metadata.json").read_text())["network_data_format"]["outputs"]["pred"]
     target = models / name_for_label(source.resolve().name, pred["format"])
     hashes = hashes_of(source)
+    if target.exists() and not (target / RECORD).is_file():
+        raise InputError(f"{target} was not made by this command and would be replaced; move it away first")
     if is_trained(target):
         if json.loads((target / RECORD).read_text()) != hashes:
             raise InputError(
@@ -84,7 +87,7 @@ def hashes_of(bundle: Path) -> dict[str, str]:
 
 def is_trained(target: Path) -> bool:
     """Whether the copy's weights are no longer those that it was made with."""
-    if not (target / RECORD).is_file():
+    if not target.exists():
         return False
     recorded = json.loads((target / RECORD).read_text())
     return any(recorded.get(name) != value for name, value in hashes_of(target).items() if name.endswith(".pt"))

@@ -1,12 +1,14 @@
 """What MONAI Label is given: bundles under names it understands, and never old weights under new configs."""
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
 import torch
 
 from custom.errors import InputError
+from scripts.label import label
 from scripts.label_bundles import add_bundle, add_bundles, name_for_label
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,3 +97,27 @@ def test_of_this_collection_each_is_offered_for_what_it_can_do(tmp_path: Path) -
 def test_what_is_no_bundle_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no bundle"):
         add_bundles(tmp_path / "app", f"{ROOT / 'bundles' / 'unetr_btcv'},{tmp_path}")
+
+
+def test_a_folder_that_is_no_copy_is_left_alone(bundle: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "app" / "organs" / "models" / "model.pt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("weights of someone's own")
+    with pytest.raises(InputError, match="was not made by this command"):
+        add_bundle(bundle, tmp_path / "app")
+    assert mine.read_text() == "weights of someone's own"
+
+
+def test_a_port_in_use_or_none_and_a_missing_folder_are_told_before_anything_is_made(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for options, sentence in (
+            ({"port": port}, f"port {port} of 127.0.0.1 cannot be used"),
+            ({"port": "abc"}, "port abc is not a number"),
+            ({"studies": str(tmp_path / "none")}, "none is not a folder"),
+        ):
+            with pytest.raises(InputError, match=sentence):
+                label(output_dir=str(tmp_path / "label"), **options)
+    assert not (tmp_path / "label").exists()
