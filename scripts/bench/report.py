@@ -1,0 +1,74 @@
+"""The table of the benchmark, and docs/performance.md, .json and figure."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+
+from custom.inferers import has_bfloat16
+
+from .measure import Row
+
+HEADER = "| what | ours | MONAI | times better | pairs | asked |\n|---|---|---|---|---|---|"
+INTRODUCTION = """# Performance
+
+What `make bench` measured, written by it. *ours* is what the bundles do by default; *MONAI* is the same work with MONAI's own
+parts, put together as in the model zoo's bundles and MONAI's tutorials. Both take turns in one run after a warm-up; numbers are
+medians, *times better* is the median ratio of the pairs and, in brackets, the smallest and largest. `python -m scripts.bench
+--rows NAME` repeats a part; the modules of `scripts/bench/` say what each does.
+
+"""
+
+
+def machine(threads: int) -> str:
+    """What the numbers were measured on."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    bfloat16 = "with" if has_bfloat16("cpu") else "without"
+    packages = ", ".join(f"{package} {version(package)}" for package in ("torch", "monai", "numpy"))
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return (
+        f"{names[0] if names else platform.processor()}, {threads} threads, {bfloat16} bfloat16; {gpu}; "
+        f"Python {platform.python_version()}, {packages}"
+    )
+
+
+def table(rows: Sequence[Row], header: bool = True) -> str:
+    """Markdown."""
+    lines = [HEADER] if header else []
+    for row in rows:
+        compared = row.ratio is not None
+        ratio = f"{row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})" if compared else ""
+        baseline = f"{row.baseline:.4g} {row.unit}" if compared else ""
+        lines.append(f"| {row.name} | {row.ours:.4g} {row.unit} | {baseline} | {ratio} | {row.n} | {row.goal} |")
+    return "\n".join(lines)
+
+
+def write_report(rows: Sequence[Row], output_dir: str | Path, threads: int) -> None:
+    """performance.md, performance.json and figures/performance.png in `output_dir`."""
+    folder = Path(output_dir)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    text = f"{INTRODUCTION}{machine(threads)}\n\n{table(rows)}\n\n![Times better than MONAI](figures/performance.png)\n"
+    (folder / "performance.md").write_text(text, encoding="utf-8")
+    content = {"machine": machine(threads), "rows": [row.as_dict() for row in rows]}
+    (folder / "performance.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    draw([row for row in rows if row.ratio is not None], folder / "figures" / "performance.png")
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """How many times better each compared row is, on a logarithmic axis, with the range of its pairs."""
+    figure, axes = plt.subplots(figsize=(8, 0.32 * len(rows) + 1.2), layout="constrained")
+    ratios = [row.ratio for row in rows]
+    spread = [[row.ratio - row.low for row in rows], [row.high - row.ratio for row in rows]]
+    axes.barh([row.name for row in rows], ratios, xerr=spread, color="#3b7a9e", ecolor="#222222", capsize=2)
+    axes.axvline(1, color="#222222", linewidth=1)
+    axes.set(xscale="log", xlabel="times better than MONAI's parts")
+    axes.invert_yaxis()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
