@@ -24,7 +24,7 @@ class AutocastInferer(Inferer):
 
     Args:
         inferer: for example SimpleInferer or SlidingWindowInferer.
-        amp: False for single precision; True uses bfloat16 where `has_bfloat16`. Results are single precision.
+        amp: False for single precision; True uses bfloat16 where `has_bfloat16`. Scores are single precision.
     """
 
     def __init__(self, inferer: Inferer, amp: bool = True) -> None:
@@ -35,7 +35,7 @@ class AutocastInferer(Inferer):
         enabled = self.amp and has_bfloat16(inputs.device)
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=enabled):
             output = self.inferer(inputs, network, *args, **kwargs)
-        return output.float() if isinstance(output, Tensor) else output
+        return output.float() if isinstance(output, Tensor) and output.is_floating_point() else output
 
 
 class ReconstructionInferer(Inferer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +30,22 @@ class Slab(NamedTuple):
     corner: Tensor
     fractions: tuple[Tensor, ...]
     inside: Tensor
+
+
+def file_geometry(image: Any, name: str = "image") -> tuple[np.ndarray, list[int]]:
+    """Affine (4, 4) float64 and shape of the file that `image` was loaded from, one image or a batch of one.
+
+    Raises:
+        InputError: the MetaTensor `name` does not carry them.
+    """
+    meta = getattr(image, "meta", {})
+    if not {"original_affine", "spatial_shape"} <= meta.keys():
+        raise InputError(
+            f"'{name}' does not carry original_affine and spatial_shape of its file; load it with LoadImaged and"
+            " keep its metadata until the end"
+        )
+    affine = np.array(meta["original_affine"], dtype=np.float64).reshape(-1, 4, 4)[0]
+    return affine, [int(size) for size in np.asarray(meta["spatial_shape"]).reshape(-1)[:3]]
 
 
 def native_slabs(

@@ -5,7 +5,7 @@ from .contrasts import DropContrastsd, RandDropContrastsd
 from .findings import SaveFindingsd, SaveRelevanced
 from .foreground import CropToForegroundd
 from .load import LoadVolumed
-from .native import NativeImaged, NativeLabelsd
+from .native import FileMetad, NativeImaged, NativeLabelsd
 from .pictures import SaveOverlayd, SaveReconstructiond
 from .radiographs import LoadRadiographd
 from .spacing import Spacingd
@@ -16,6 +16,7 @@ __all__ = [
     "CompleteNibabelWriter",
     "CropToForegroundd",
     "DropContrastsd",
+    "FileMetad",
     "LoadRadiographd",
     "LoadVolumed",
     "NativeImaged",

@@ -15,7 +15,7 @@ from monai.utils import ensure_tuple
 from torch import Tensor
 
 from ..errors import InputError
-from ..resampling import image_to_native, labels_to_native
+from ..resampling import file_geometry, image_to_native, labels_to_native
 
 
 class Natived(MapTransform):
@@ -32,14 +32,12 @@ class Natived(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
-        meta = _file_meta(result, self.image_key)
-        affine = np.asarray(meta["original_affine"], dtype=np.float64)
-        shape = [int(size) for size in np.asarray(meta["spatial_shape"]).reshape(-1)[:3]]
+        affine, shape = file_geometry(result[self.image_key], self.image_key)
         for key, output_key in zip(self.keys, self.output_keys, strict=True):
             to_grid = np.linalg.solve(_grid_affine(result, key, self.image_key), affine)
             source = result[key].as_tensor() if isinstance(result[key], MetaTensor) else result[key]
             native = self.resample(source, to_grid, shape, data)
-            result[output_key] = MetaTensor(native, affine=torch.from_numpy(affine.copy()), meta=dict(meta))
+            result[output_key] = with_meta_of_file(native, result[self.image_key])
         return result
 
     @abstractmethod
@@ -49,21 +47,36 @@ class Natived(MapTransform):
         """`source` (C, h, w, d) of the case at every voxel of its file; `to_grid` maps their indices to its own."""
 
 
-def _file_meta(data: Mapping[Hashable, Any], image_key: str) -> dict[str, Any]:
-    image = data[image_key]
-    if not isinstance(image, MetaTensor) or not {"original_affine", "spatial_shape"} <= image.meta.keys():
-        raise InputError(
-            f"'{image_key}' does not carry original_affine and spatial_shape of its file; load it with LoadImaged and"
-            " keep its metadata until the end"
-        )
-    return image.meta
-
-
 def _grid_affine(data: Mapping[Hashable, Any], key: Hashable, image_key: str) -> np.ndarray:
     """Affine of the grid of data[key]; that of the image where the network's output lost its own."""
     value = data[key]
     known = isinstance(value, MetaTensor) and not np.array_equal(np.asarray(value.affine), np.eye(4))
     return np.asarray((value if known else data[image_key]).affine, dtype=np.float64)
+
+
+def with_meta_of_file(native: Tensor, image: MetaTensor) -> MetaTensor:
+    """A volume on the grid of the file with the affine and the name of the file that `image` was loaded from."""
+    affine, _ = file_geometry(image)
+    return MetaTensor(native, affine=torch.from_numpy(affine), meta=dict(image.meta))
+
+
+class FileMetad(MapTransform):
+    """Give volumes (C, H, W, D) on the grid of the input file the file's affine and name, for SaveImaged.
+
+    Args:
+        keys: volumes, as NativeSlidingWindowInferer returns them.
+        image_key: the preprocessed image as LoadImaged made it.
+    """
+
+    def __init__(self, keys: KeysCollection, image_key: str = "image") -> None:
+        super().__init__(keys)
+        self.image_key = image_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        image = data[self.image_key]
+        return dict(data) | {
+            key: with_meta_of_file(torch.as_tensor(data[key]), image) for key in self.key_iterator(data)
+        }
 
 
 class NativeLabelsd(Natived):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from custom.inferers import has_bfloat16
 from custom.runtimes import example, with_runtime
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = ("unetr_btcv", "unetr_brats", "vit_cxr14")
 
 
