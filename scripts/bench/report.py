@@ -18,10 +18,10 @@ from .measure import Row
 HEADER = "| what | ours | MONAI | times better | pairs | asked |\n|---|---|---|---|---|---|"
 INTRODUCTION = """# Performance
 
-What `make bench` measured, written by it. *ours* is what the bundles do by default; *MONAI* is the same work with MONAI's own
-parts, put together as in the model zoo's bundles and MONAI's tutorials. Both take turns in one run after a warm-up; numbers are
-medians, *times better* is the median ratio of the pairs and, in brackets, the smallest and largest. `python -m scripts.bench
---rows NAME` repeats a part; the modules of `scripts/bench/` say what each does.
+Written by `make bench`. *ours* is what the bundles do by default; *MONAI* is the same work with MONAI's own parts, put
+together as in the model zoo's bundles and MONAI's tutorials. Both take turns in one run after a warm-up; numbers are
+medians, *times better* is the median ratio of the pairs and, in brackets, the smallest and largest.
+`python -m scripts.bench --rows NAME` repeats a part; the modules of `scripts/bench/` say what each does.
 
 """
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def widen(small: nn.Module, large: nn.Module) -> nn.Module:
-    """Fill the weights of `large` from those of `small`, a UNETR with hidden, head and feature sizes that divide its."""
+    """Fill the weights of `large` from those of `small`, a UNETR whose widths divide its own."""
     weights, target = small.state_dict(), large.state_dict()
     transposed = {f"{name}.weight" for name, part in small.named_modules() if isinstance(part, nn.ConvTranspose3d)}
     large.load_state_dict({name: widened(name, weights[name], target[name], name in transposed) for name in weights})
