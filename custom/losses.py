@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .networks.mae import Prediction
 from .networks.tokens import gather_tokens, patch_statistics, patchify
@@ -30,12 +30,16 @@ class MaskedPatchLoss(nn.Module):
         image (B, C, H, W, D); valid (B, 1, H, W, D), False where a crop was padded, which leaves the statistics alone;
         None if nothing was.
         """
-        valid = torch.ones_like(image[:, :1], dtype=torch.bool) if valid is None else valid
-        patches, weight = patchify(image.float(), self.patch_size), self.weight(image, valid)
-        if not self.norm_pix_loss:
-            return patches * weight
-        mean, spread = patch_statistics(patches, weight)
-        return (patches - mean) / spread * weight
+        return self.normalised(
+            patchify(image.float(), self.patch_size), None if valid is None else self.weight(image, valid)
+        )
+
+    def normalised(self, patches: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Patches (B, M, P) as the decoder should give them; weight (B, M, P), see `weight`, None without padding."""
+        if self.norm_pix_loss:
+            mean, spread = patch_statistics(patches, weight)
+            patches = (patches - mean) / spread
+        return patches if weight is None else patches * weight
 
     def weight(self, image: Tensor, valid: Tensor) -> Tensor:
         """1 for voxels that count and 0 for padding, (B, L, P), for every channel of `image`."""
@@ -51,7 +55,9 @@ class MaskedPatchLoss(nn.Module):
         Returns a scalar: padding is left out, voxel by voxel.
         """
         image, valid = target["image"], target["valid"]
-        truth = gather_tokens(self.target(image, valid), prediction.hidden)
+        patches = gather_tokens(patchify(image.float(), self.patch_size), prediction.hidden)
+        if valid.all():
+            return functional.mse_loss(prediction.values.float(), self.normalised(patches))
         weight = gather_tokens(self.weight(image, valid), prediction.hidden)
-        error = (prediction.values.float() - truth).square()
+        error = (prediction.values.float() - self.normalised(patches, weight)).square()
         return (error * weight).sum() / weight.sum().clamp_min(1)

@@ -11,6 +11,7 @@ from monai.networks.blocks import UnetOutBlock, UnetrBasicBlock, UnetrPrUpBlock,
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .pointwise import make_pointwise
 from .vit import ViT, tokens_to_volume
 
 
@@ -70,6 +71,7 @@ class UNETRDecoder(nn.Module):
             for wide, narrow in zip([hidden_size, *widths[:0:-1]], widths[::-1], strict=True)
         )
         self.out = UnetOutBlock(spatial_dims, feature_size, out_channels)
+        make_pointwise(self)
 
     def forward(self, image: Tensor, skips: list[Tensor], deepest: Tensor) -> Tensor:
         """image (B, C, H, W, D), skips and deepest (B, hidden, gh, gw, gd), shallowest first -> (B, out, H, W, D)."""

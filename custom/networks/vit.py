@@ -49,7 +49,7 @@ class Attention(nn.Module):
         qkv = self.qkv(x).reshape(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         q, k, v = qkv[0], qkv[1], qkv[2]  # (B, heads, N, d)
         if self.explicit:
-            x = (q @ k.transpose(-2, -1) * self.scale).softmax(dim=-1) @ v
+            x = ((q * self.scale) @ k.transpose(-2, -1)).softmax(dim=-1) @ v
         else:
             x = functional.scaled_dot_product_attention(q, k, v)
         return self.proj(x.transpose(1, 2).reshape(batch, length, width))

@@ -91,6 +91,27 @@ def test_padding_gives_no_gradient_and_every_other_hidden_voxel_does(
     assert torch.equal(prediction.values.grad != 0, counts == 1)
 
 
+@pytest.mark.parametrize("norm_pix_loss", [True, False])
+def test_the_short_way_without_padding_equals_the_weighted_one(
+    case: tuple[Prediction, dict[str, torch.Tensor]], norm_pix_loss: bool
+) -> None:
+    """To 1e-6 relative. One padded voxel in a visible patch takes the weighted way and weighs nothing."""
+    prediction, target = case
+    visible = min(set(range(COUNT)) - set(prediction.hidden[0].tolist()))
+    corner = [i * p for i, p in zip((*divmod(visible // 2, 3), visible % 2), PATCH, strict=True)]
+    whole = torch.ones_like(target["valid"])
+    padded = whole.clone()
+    padded[0, 0, corner[0], corner[1], corner[2]] = False
+    results = []
+    for valid in (whole, padded):
+        values = prediction.values.detach().clone().requires_grad_()
+        loss = MaskedPatchLoss(PATCH, norm_pix_loss)(Prediction(values, prediction.hidden), {**target, "valid": valid})
+        loss.backward()
+        results.append((loss.item(), values.grad))
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-5, atol=1e-8)
+
+
 def test_a_batch_of_padding_alone_has_a_loss_of_zero(case: tuple[Prediction, dict[str, torch.Tensor]]) -> None:
     prediction, target = case
     loss = MaskedPatchLoss(PATCH)(prediction, {**target, "valid": torch.zeros_like(target["valid"])})

@@ -1,0 +1,50 @@
+"""Steps of training, timed, and the parts of a bundle that take them: what the rows of the networks share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from monai.bundle import ConfigParser
+from torch import Tensor
+from torch.optim import Optimizer
+
+from .measure import ROOT, Measured
+
+
+def paper_bundle(name: str, **settings: Any) -> ConfigParser:
+    """The training configuration of a bundle at the paper's size, on the CPU; `settings` replace its values."""
+    configs = ROOT / "bundles" / name / "configs"
+    parser = ConfigParser()
+    parser.read_config([str(configs / "train.json"), str(configs / "paper.json")])
+    for key, value in {"bundle_root": str(ROOT / "bundles" / name), "device": "cpu", "attention": "explicit"}.items():
+        parser[key] = value
+    for key, value in settings.items():
+        parser[key] = value
+    return parser
+
+
+def timed_steps(loss: Callable[[], Tensor], optimizer: Optimizer, repeats: int = 3) -> Measured:
+    """Median seconds of a step, "s", and of its parts, after a step to warm up.
+
+    Gradients are set to zero in place, as MONAI's SupervisedTrainer does unless told otherwise.
+    """
+    steps = [timed_step(loss, optimizer) for _ in range(repeats + 1)][1:]
+    return {part: median(step[part] for step in steps) for part in steps[0]}
+
+
+def timed_step(loss: Callable[[], Tensor], optimizer: Optimizer) -> Measured:
+    """Seconds of one step, of its forward pass with the loss, of its backward pass and of its update."""
+    times = [time.perf_counter()]
+    optimizer.zero_grad(set_to_none=False)
+    value = loss()
+    times.append(time.perf_counter())
+    value.backward()
+    times.append(time.perf_counter())
+    optimizer.step()
+    times.append(time.perf_counter())
+    forward, backward, update = (after - before for before, after in pairwise(times))
+    return {"s": times[-1] - times[0], "forward s": forward, "backward s": backward, "update s": update}
