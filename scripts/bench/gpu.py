@@ -22,7 +22,7 @@ from monai.engines.utils import default_prepare_batch
 
 from custom.data.phantoms.ct import write_btcv
 
-from .flops import inference_flops, training_flops
+from .work import inference_flops, training_flops
 from .measure import ROOT, Measured, Row, absent, alone, forget_peak, peak_mib
 
 PEAKS = {  # dense bfloat16 FLOP/s by vendor data sheets, sparsity off
