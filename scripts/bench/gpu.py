@@ -22,8 +22,8 @@ from monai.engines.utils import default_prepare_batch
 
 from custom.data.phantoms.ct import write_btcv
 
-from .work import inference_flops, training_flops
 from .measure import ROOT, Measured, Row, absent, alone, forget_peak, peak_mib
+from .work import inference_flops, training_flops
 
 PEAKS = {  # dense bfloat16 FLOP/s by vendor data sheets, sparsity off
     r"A100": 312e12,

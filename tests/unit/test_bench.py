@@ -8,9 +8,9 @@ import pytest
 
 from custom.networks import MAE
 from scripts.bench import gpu
-from scripts.bench.work import training_flops
 from scripts.bench.measure import absent, alone, compare
 from scripts.bench.report import table, write_report
+from scripts.bench.work import training_flops
 from scripts.tiny import TINY, write_data
 
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from scripts.bench.scaling import Assumptions, all_reduce_seconds, crop_bytes, plan, read_rate, tables
+from scripts.bench.plan import Assumptions, all_reduce_seconds, crop_bytes, plan, read_rate
+from scripts.bench.scaling import tables
 from scripts.bench.work import Work
 from scripts.tiny import ROOT
 
