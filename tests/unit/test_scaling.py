@@ -40,9 +40,9 @@ def test_more_machines_bring_the_cache_into_memory() -> None:
 
 def test_the_slowest_resource_sets_the_pace() -> None:
     known = replace(KNOWN, crops_per_gpu=4, crop_cpu_seconds=1.0, cores_per_gpu=3, volumes=1)
-    slow_cpu = plan(WORK, (8, 8, 8), 2, known)
+    slow_cpu = plan(WORK, (96, 96, 96), 2, known)
     assert (slow_cpu.bottleneck, slow_cpu.rate) == ("CPU", 2 * 3)
-    fast_cpu = plan(WORK, (8, 8, 8), 2, replace(known, crop_cpu_seconds=1e-9))
+    fast_cpu = plan(WORK, (96, 96, 96), 2, replace(known, crop_cpu_seconds=1e-9))
     assert fast_cpu.rate == pytest.approx(2 * 5)  # 100 FLOP/s at half the peak, 10 for a crop
     assert fast_cpu.bottleneck == "compute"
 
