@@ -23,18 +23,20 @@ class Row:
     """One line of the table.
 
     ratio: how many times better ours is, the median over pairs; low and high: the smallest and largest pair.
-    All of them, and baseline, are None where there is nothing to compare with.
+    All of them, and baseline, are None where there is nothing to compare with. `ours` is None, and `reason` says why,
+    where this machine cannot measure the row.
     """
 
     name: str
     unit: str
-    ours: float
+    ours: float | None
     n: int
     goal: str = ""
     baseline: float | None = None
     ratio: float | None = None
     low: float | None = None
     high: float | None = None
+    reason: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -64,6 +66,11 @@ def compare(name: str, metric: str, unit: str, pairs: Pairs, goal: str = "", mor
 def alone(name: str, unit: str, values: list[float], goal: str = "") -> Row:
     """A row without a baseline: the median of `values`."""
     return Row(name, unit, median(values), len(values), goal)
+
+
+def absent(name: str, reason: str) -> Row:
+    """A row that this machine cannot measure, for the report's list of what was not measured."""
+    return Row(name, "", None, 0, reason=reason)
 
 
 def in_child(function: Callable[..., Measured], *arguments: Any) -> Measured:

@@ -1,63 +1,100 @@
-"""Images a second into the network, from the cache and by decoding PNG: `python -m scripts.bench_images`.
-
-Generated chest X-rays of 1024 x 1024 pixels, as NIH publishes them; pre-training's augmentation (random resized crop to
-224 x 224, flip, scaling); one process, no workers. Both ways see the same images, turn and turn about.
-"""
+"""Chest X-rays into the network: the cache and loader of vit_cxr14's pre-training, and MONAI's parts decoding PNG."""
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import fire
-from monai.data import Dataset
-from monai.transforms import Compose, RandFlipd, ScaleIntensityRanged
+import torch
+from monai.bundle import ConfigParser
+from monai.data import DataLoader, Dataset
+from monai.transforms import (
+    Compose,
+    EnsureChannelFirstd,
+    LoadImaged,
+    RandFlipd,
+    RandSpatialCropd,
+    Resized,
+    ScaleIntensityRanged,
+)
 
-from custom.data import ImageDataset
 from custom.data.phantoms.cxr_files import write_nih
-from custom.transforms import LoadRadiographd, RandResizedCropd
+
+from .measure import ROOT, Measured, Row, compare, take_turns
+
+CONFIGS = ROOT / "bundles" / "vit_cxr14" / "configs"
+PATIENTS, COUNT = 12, 256  # about two images a patient, each listed as often as makes an epoch of COUNT
 
 
-def bench(patients: int = 30, repeats: int = 5) -> None:
-    """Print images/s of both ways, medians of `repeats` passes over the images of `patients`, and their ratio."""
+def measure(pairs: int) -> list[Row]:
+    """Images a second in the first epoch, which fills the cache, and in later ones; without workers and by default.
+
+    This process computes in one thread, as workers do.
+    """
+    rows, threads = [], torch.get_num_threads()
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        write_nih(Path(folder), patients, shape=(1024, 1024))
-        files = sorted((Path(folder) / "images").iterdir())
-        data = [{"image": str(path), "patient": "", "name": path.stem} for path in files]
-        load = LoadRadiographd("image", 256)
-        augmentation = [
-            RandResizedCropd("image", 224), RandFlipd("image", 0.5, 1),
-            ScaleIntensityRanged("image", 0, 255, -0.5 / 0.225, 0.5 / 0.225),
-        ]  # fmt: skip
+        write_nih(Path(folder), PATIENTS, shape=(1024, 1024))
+        files = sorted(str(path) for path in (Path(folder) / "images").iterdir())
+        listed = [files[index % len(files)] for index in range(COUNT)]
+        for workers in (0, int(bundle(listed)["num_workers"])):
+            measured = take_turns(lambda n=workers: ours(listed, n), lambda n=workers: baseline(listed, n), pairs)
+            for epoch, goal in (("later epochs", ">= 5"), ("first epoch", "")):
+                name = f"chest X-rays, {workers} workers, {epoch}"
+                rows.append(compare(name, epoch, "images/s", measured, goal, more_is_better=True))
+    torch.set_num_threads(threads)
+    return rows
+
+
+def bundle(files: list[str], **options: Any) -> ConfigParser:
+    """The configs of vit_cxr14's pre-training on these images."""
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / "train.json"), str(CONFIGS / "pretrain.json")])
+    parser.update({"train#data": [{"image": file, "patient": ""} for file in files]} | options)
+    return parser
+
+
+def ours(files: list[str], workers: int) -> Measured:
+    """The bundle's own loader, from an empty cache."""
+    with tempfile.TemporaryDirectory() as cache_dir:
+        parser = bundle(files, num_workers=workers, cache_dir=cache_dir)
         start = time.perf_counter()
-        cached = ImageDataset(data, Path(folder) / "cache", [load], augmentation)
-        first = len(data) / (time.perf_counter() - start)
-        plain = Dataset(data, Compose([load, *augmentation]))
-        ours, theirs = interleaved(lambda: read(cached), lambda: read(plain), repeats)
-    sys.stdout.write(
-        f"{len(data)} images of 1024 x 1024: first pass {first:.0f} images/s; then {ours:.0f} images/s from the cache, "
-        f"{theirs:.0f} images/s by decoding; ratio {ours / theirs:.1f}\n"
-    )
+        loader = parser.get_parsed_content("train#dataloader")
+        return two_epochs(loader, start)
 
 
-def interleaved(first: Callable[[], float], second: Callable[[], float], repeats: int) -> tuple[float, float]:
-    """Medians of two measurements, turn and turn about, after a warm-up of each."""
-    pairs = [(first(), second()) for _ in range(repeats + 1)][1:]
-    return median(pair[0] for pair in pairs), median(pair[1] for pair in pairs)
-
-
-def read(dataset: Any) -> float:
-    """Images a second of one pass."""
+def baseline(files: list[str], workers: int) -> Measured:
+    """A loader of MONAI's transforms on the same images, in batches of the same size."""
+    parser = bundle(files)
+    low, high = parser.get_parsed_content("crop_scale")
+    size, resize = parser.get_parsed_content("img_size"), parser.get_parsed_content("resize")
+    chain = [
+        LoadImaged("image"),
+        EnsureChannelFirstd("image"),
+        Resized("image", (resize, resize)),
+        RandSpatialCropd("image", [round(resize * low**0.5)] * 2, [round(resize * high**0.5)] * 2, random_size=True),
+        Resized("image", (size, size), mode="bilinear"),
+        RandFlipd("image", 0.5, 0),
+        ScaleIntensityRanged("image", 0, 255, -0.5 / 0.225, 0.5 / 0.225),
+    ]
     start = time.perf_counter()
-    for index in range(len(dataset)):
-        dataset[index]
-    return len(dataset) / (time.perf_counter() - start)
+    options = {"batch_size": parser["batch_size"], "num_workers": workers, "persistent_workers": workers > 0}
+    dataset = Dataset([{"image": file} for file in files], Compose(chain))
+    return two_epochs(DataLoader(dataset, shuffle=True, **options), start)
 
 
-if __name__ == "__main__":
-    fire.Fire(bench)
+def two_epochs(loader: DataLoader, start: float) -> Measured:
+    """Images a second from `start` to the end of the first epoch, and in the second."""
+    count, found = len(loader.dataset), {}
+    for epoch, name in enumerate(("first epoch", "later epochs")):
+        if hasattr(loader.sampler, "set_epoch"):
+            loader.sampler.set_epoch(epoch)
+        seen = sum(len(batch["image"]) for batch in loader)
+        if seen != count:
+            raise RuntimeError(f"an epoch gave {seen} of {count} images")
+        end = time.perf_counter()
+        found[name] = count / (end - start)
+        start = end
+    return found

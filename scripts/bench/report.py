@@ -43,11 +43,13 @@ def table(rows: Sequence[Row], header: bool = True) -> str:
     """Markdown."""
     lines = [HEADER] if header else []
     for row in rows:
+        if row.ours is None:
+            continue
         compared = row.ratio is not None
         ratio = f"{row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})" if compared else ""
         baseline = f"{row.baseline:.4g} {row.unit}" if compared else ""
         lines.append(f"| {row.name} | {row.ours:.4g} {row.unit} | {baseline} | {ratio} | {row.n} | {row.goal} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"\nNot measured: {row.name} ({row.reason})." for row in rows if row.ours is None)])
 
 
 def write_report(rows: Sequence[Row], output_dir: str | Path, threads: int) -> None:

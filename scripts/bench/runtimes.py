@@ -1,19 +1,11 @@
-"""Time of one window or image in PyTorch and in onnxruntime, on the CPU: `python -m scripts.bench_runtimes`.
-
-The default network of each task bundle with its shipped weights, one window at a time. All ways take turns, so that
-whatever else the machine does meets them alike.
-"""
+"""One window or image through the shipped networks on the CPU: bfloat16 and onnxruntime against single precision."""
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
-from statistics import median
 
-import fire
 import torch
 from monai.bundle import ConfigParser
 from torch import Tensor, nn
@@ -21,20 +13,24 @@ from torch import Tensor, nn
 from custom.inferers import has_bfloat16
 from custom.runtimes import example, with_runtime
 
-ROOT = Path(__file__).resolve().parents[2]
+from .measure import ROOT, Row, absent, compare
+
 BUNDLES = ("unetr_btcv", "unetr_brats", "vit_cxr14")
+SINGLE, BFLOAT16, ONNX = "PyTorch", "PyTorch in bfloat16", "onnxruntime"
 
 
-def bench(repeats: int = 10, threads: int = 2) -> None:
-    """Print medians of `repeats` rounds, in milliseconds, with `threads` threads."""
-    torch.set_num_threads(threads)
+def measure(pairs: int) -> list[Row]:
+    """Milliseconds of each way and bundle; the baseline is PyTorch in single precision, and all ways take turns."""
+    rows = []
     for name in BUNDLES:
         network = shipped_network(name)
-        image = example(network, 1)
         with tempfile.TemporaryDirectory() as folder:
-            found = medians(ways_to_run(network, image, folder), repeats)
-        times = "   ".join(f"{way} {1000 * seconds:.0f} ms" for way, seconds in found.items())
-        sys.stdout.write(f"{name:12} {tuple(image.shape)}, {threads} threads:   {times}\n")
+            rounds = take_rounds(ways_to_run(network, example(network, 1), folder), pairs)
+        for way in (BFLOAT16, ONNX):
+            label = f"{name}, one window: {way} against PyTorch"
+            sides = [({"ms": one[way]}, {"ms": one[SINGLE]}) for one in rounds if way in one]
+            rows.append(compare(label, "ms", "ms", sides) if sides else absent(label, "this CPU has no bfloat16"))
+    return rows
 
 
 def shipped_network(name: str) -> nn.Module:
@@ -53,25 +49,18 @@ def ways_to_run(network: nn.Module, image: Tensor, cache_dir: str) -> dict[str, 
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return network(image)
 
-    ways: dict[str, Callable[[], Tensor]] = {"PyTorch": lambda: network(image)}
-    if has_bfloat16("cpu"):
-        ways["PyTorch bfloat16"] = in_bfloat16
-    return ways | {"onnxruntime": lambda: exported(image)}
+    ways: dict[str, Callable[[], Tensor]] = {SINGLE: lambda: network(image), ONNX: lambda: exported(image)}
+    return ways | ({BFLOAT16: in_bfloat16} if has_bfloat16("cpu") else {})
 
 
 @torch.inference_mode()
-def medians(ways: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, float]:
-    """Median seconds of each way, taking turns, after a round to warm up."""
-    rounds = [{name: seconds(way) for name, way in ways.items()} for _ in range(repeats + 1)][1:]
-    return {name: median(times[name] for times in rounds) for name in ways}
+def take_rounds(ways: dict[str, Callable[[], Tensor]], count: int) -> list[dict[str, float]]:
+    """Milliseconds of every way in `count` rounds, after one to warm up."""
+    return [{name: milliseconds(way) for name, way in ways.items()} for _ in range(count + 1)][1:]
 
 
-def seconds(way: Callable[[], Tensor]) -> float:
+def milliseconds(way: Callable[[], Tensor]) -> float:
     """How long one call takes."""
     start = time.perf_counter()
     way()
-    return time.perf_counter() - start
-
-
-if __name__ == "__main__":
-    fire.Fire(bench)
+    return 1000 * (time.perf_counter() - start)
