@@ -14,6 +14,8 @@ STUDIES ?=
 # Which bundles it serves: folders with commas between them; else those of this collection.
 BUNDLES ?=
 PORT ?= 8000
+# Which rows `make bench` measures, with commas; else all of them.
+ROWS ?=
 
 VENV := $(CURDIR)/.venv
 RUN := $(VENV)/bin/python
@@ -49,10 +51,8 @@ lint: $(READY) ## ruff
 pack: $(READY) ## check and pack the bundles into dist/; PACK="NAME --as OTHER --weights-url URL" for its options
 	$(RUN) -W ignore -m scripts.pack $(PACK)
 
-bench: $(READY) ## time and memory of segmenting a 512x512x128 CT; images/s of chest X-rays; PyTorch and onnxruntime
-	$(RUN) -W ignore -m scripts.bench
-	$(RUN) -W ignore -m scripts.bench_images
-	$(RUN) -W ignore -m scripts.bench_runtimes
+bench: $(READY) ## time and memory against MONAI's own parts, into docs/performance.md (ROWS=name,name prints some only)
+	$(RUN) -W ignore -m scripts.bench $(if $(ROWS),--rows "$(ROWS)")
 
 $(LABEL_READY): requirements-label.txt
 	@$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else 'MONAI Label needs Python 3.11: make PYTHON=python3.11 label')"

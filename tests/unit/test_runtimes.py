@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -16,7 +17,15 @@ from torch import nn
 from custom import runtimes
 from custom.errors import InputError
 from custom.networks import MAE, UNETR, ViTClassifier
-from custom.runtimes import OnnxNetwork, check_export, example, export_onnx, network_digest, with_runtime
+from custom.runtimes import (
+    OnnxNetwork,
+    check_export,
+    example,
+    export_onnx,
+    keep_bfloat16,
+    network_digest,
+    with_runtime,
+)
 
 from ..bundles.conftest import ROOT, shipped_network
 
@@ -73,6 +82,21 @@ def test_torch_is_the_network_itself(tmp_path: Path) -> None:
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_kept_in_bfloat16_give_what_autocast_gives(kind: str, tmp_path: Path) -> None:
+    network = KINDS[kind]().eval()
+    image = example(network, 2)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = network(image)
+        kept = keep_bfloat16(copy.deepcopy(network))
+        assert torch.equal(kept(image), expected)
+    sizes = [sum(p.numel() * p.element_size() for p in one.parameters()) for one in (network, kept)]
+    assert sizes[1] < 0.7 * sizes[0]
+    assert (
+        with_runtime(network, "torch", tmp_path) is network and network.state_dict().keys() == kept.state_dict().keys()
+    )
+
+
 def test_autocast_and_gradients_around_it_change_nothing(tmp_path: Path) -> None:
     exported, image = with_runtime(tiny(), "onnx", tmp_path), torch.rand(2, 1, 32, 16)
     expected = exported(image)
