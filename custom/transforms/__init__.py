@@ -5,6 +5,7 @@ from .contrasts import DropContrastsd, RandDropContrastsd
 from .findings import SaveFindingsd, SaveRelevanced
 from .foreground import CropToForegroundd
 from .load import LoadVolumed
+from .load_spaced import LoadAtSpacingd
 from .native import NativeImaged, NativeLabelsd
 from .pictures import SaveOverlayd, SaveReconstructiond
 from .radiographs import LoadRadiographd
@@ -16,6 +17,7 @@ __all__ = [
     "CompleteNibabelWriter",
     "CropToForegroundd",
     "DropContrastsd",
+    "LoadAtSpacingd",
     "LoadRadiographd",
     "LoadVolumed",
     "NativeImaged",
