@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor, NibabelReader
+from monai.data.utils import affine_to_spacing
 from monai.transforms import Orientation, Spacing
 from monai.utils import ensure_tuple
 from numpy.typing import NDArray
@@ -95,6 +96,7 @@ class LoadAtSpacingd(LoadVolumed):
         elif key == self.image_key:
             check.finish(path)
         meta = {name: value for name, value in header.meta.items() if name != "affine"}
+        meta["pixdim"][1:4] = affine_to_spacing(grid.affine)
         return MetaTensor(volume, affine=torch.from_numpy(grid.affine), meta=meta)
 
     def _spaced(self, volume: MetaTensor, key: Hashable) -> MetaTensor:
@@ -116,7 +118,7 @@ def native_grid(header: MetaTensor) -> tuple[NDArray[np.float64], tuple[int, ...
 
 
 def channel_slabs(image: str | Path | Sequence[str | Path], depth: int) -> Iterator[Iterator[NDArray]]:
-    """For each channel, in one file or one file each, its voxels as `slabs_of` yields them; to be used in this order."""
+    """For each channel, in one file or in one file each, its `slabs_of`; to be used in this order."""
     for path in [image] if isinstance(image, str | Path) else image:
         volume = nibabel.load(path, keep_file_open=True)  # so that a compressed file is read once, front to back
         channels, *rest = (*volume.shape[3:], 1)
