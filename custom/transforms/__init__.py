@@ -3,6 +3,7 @@
 from .augment import RandAugmentd, RandResizedCropd
 from .contrasts import DropContrastsd, RandDropContrastsd
 from .findings import SaveFindingsd, SaveRelevanced
+from .flip import RandFlipAxesd
 from .foreground import CropToForegroundd
 from .load import LoadVolumed
 from .load_spaced import LoadAtSpacingd
@@ -25,6 +26,7 @@ __all__ = [
     "NativeTumourLabelsd",
     "RandAugmentd",
     "RandDropContrastsd",
+    "RandFlipAxesd",
     "RandResizedCropd",
     "SaveFindingsd",
     "SaveOverlayd",

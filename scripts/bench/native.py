@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import torch
-from monai.data import MetaTensor, decollate_batch
+from monai.data import MetaTensor
 from monai.transforms import Activationsd, AsDiscreted, Compose, EnsureTyped, Invertd, Orientationd, Spacingd
 from torch import Tensor
 from torch.nn import functional
