@@ -113,8 +113,8 @@ def crop_ms(dataset: Sequence[list[dict[str, Any]]]) -> float:
 
 
 def held_mib(before: float) -> float:
-    """Anonymous memory that each case takes since `before`; at least one page for all of them."""
-    return max(anonymous_mib() - before, 1 / 256) / CASES
+    """Anonymous memory that each case takes since `before`; 1 MiB for all of them is too little to be measured."""
+    return max(anonymous_mib() - before, 1.0) / CASES
 
 
 def anonymous_mib() -> float:
