@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose
+from monai.transforms import Compose, Randomizable
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
@@ -88,6 +88,8 @@ class CropDataset(EpochDataset):
         self.crop = crop
         listed = augmentation is not None and not isinstance(augmentation, Compose)
         self.augmentation = Compose(augmentation) if listed else augmentation
+        chained = self.augmentation.transforms if type(self.augmentation) is Compose else [self.augmentation]
+        self._random_transforms = [transform for transform in chained if isinstance(transform, Randomizable)]
         self.seed = seed
         self.cache = VolumeCache(cache_dir, preprocessing, dtype)
         self.cache.prepare(self.data, num_workers)
@@ -103,7 +105,8 @@ class CropDataset(EpochDataset):
         sample = read_crop(volume, start, self.roi_size)
         if self.augmentation is None:
             return sample
-        self.augmentation.set_random_state(state=state)
+        for transform in self._random_transforms:  # Compose would seed each anew, which takes longer than a flip
+            transform.set_random_state(state=state)
         return plain_tensors(self.augmentation(sample))
 
 
@@ -131,7 +134,7 @@ class EpochSampler(DistributedSampler):
 
 def random_state(*keys: int) -> np.random.RandomState:
     """A generator of its own for each combination of non-negative `keys`, of the type MONAI's transforms take."""
-    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(keys)))
+    return np.random.RandomState(np.random.PCG64(np.random.SeedSequence(keys)))  # quick to seed, unlike the default
 
 
 def crop_start(
@@ -160,19 +163,22 @@ def read_crop(volume: CachedVolume, start: Sequence[int], roi_size: Sequence[int
     source = (slice(None), *(slice(first, first + size) for first, size in zip(start, sizes, strict=True)))
     before = [(length - size) // 2 for length, size in zip(roi_size, sizes, strict=True)]
     target = (slice(None), *(slice(first, first + size) for first, size in zip(before, sizes, strict=True)))
-    sample = {"image": placed(volume.image, source, target, roi_size).float()}
+    blocks = {"image": torch.from_numpy(volume.image[source])}
     if volume.label is not None:
-        sample["label"] = placed(volume.label, source, target, roi_size)
-    sample["valid"] = torch.zeros((1, *roi_size), dtype=torch.bool)
-    sample["valid"][target] = True
-    return sample
+        blocks["label"] = torch.from_numpy(volume.label[source])
+    blocks["valid"] = torch.ones([1] * (len(sizes) + 1), dtype=torch.bool).expand(1, *sizes)
+    return {
+        key: placed(block, target, roi_size, torch.float32 if key == "image" else block.dtype)
+        for key, block in blocks.items()
+    }
 
 
-def placed(array: np.ndarray, source: tuple[slice, ...], target: tuple[slice, ...], roi_size: Sequence[int]) -> Tensor:
-    """`array[source]` at `target` in zeros (C, *roi_size), of the same dtype."""
-    block = np.zeros((array.shape[0], *roi_size), dtype=array.dtype)
-    block[target] = array[source]
-    return torch.from_numpy(block)
+def placed(block: Tensor, target: tuple[slice, ...], roi_size: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """`block` at `target` in zeros (C, *roi_size) of `dtype`; copied once, straight from the file it maps."""
+    whole = block.shape[1:] == tuple(roi_size)
+    crop = (torch.empty if whole else torch.zeros)((block.shape[0], *roi_size), dtype=dtype)
+    crop[target] = block
+    return crop
 
 
 def plain_tensors(sample: Mapping[str, Tensor]) -> dict[str, Tensor]:

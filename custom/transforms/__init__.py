@@ -3,8 +3,10 @@
 from .augment import RandAugmentd, RandResizedCropd
 from .contrasts import DropContrastsd, RandDropContrastsd
 from .findings import SaveFindingsd, SaveRelevanced
+from .flip import RandFlipAxesd
 from .foreground import CropToForegroundd
 from .load import LoadVolumed
+from .load_spaced import LoadAtSpacingd
 from .native import FileMetad, NativeImaged, NativeLabelsd
 from .pictures import SaveOverlayd, SaveReconstructiond
 from .radiographs import LoadRadiographd
@@ -17,6 +19,7 @@ __all__ = [
     "CropToForegroundd",
     "DropContrastsd",
     "FileMetad",
+    "LoadAtSpacingd",
     "LoadRadiographd",
     "LoadVolumed",
     "NativeImaged",
@@ -24,6 +27,7 @@ __all__ = [
     "NativeTumourLabelsd",
     "RandAugmentd",
     "RandDropContrastsd",
+    "RandFlipAxesd",
     "RandResizedCropd",
     "SaveFindingsd",
     "SaveOverlayd",

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import LoadImage, LoadImaged
-from nibabel.filebasedimages import ImageFileError
-from nibabel.openers import ImageOpener
-from nibabel.spatialimages import HeaderDataError
 
 from ..errors import InputError
 from ..files import source_of
-
-READ_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, RuntimeError, zlib.error)
-# Share of a voxel by which a label's geometry may differ from its image's: rounding in a header, not a shift.
-AFFINE_TOLERANCE = 1e-3
+from .checks import READ_ERRORS, check_header, check_image, check_same_grid, integer_label
 
 
 class LoadVolumed(LoadImaged):
@@ -105,24 +96,6 @@ class LoadVolumed(LoadImaged):
         return loaded
 
 
-def check_header(path: Path, in_channels: int = 1) -> None:
-    """Check what can be known without reading voxels: the format, voxel type, axes, channels, affine and spacing."""
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; correct the path")
-    try:
-        volume = nibabel.load(path)
-        with ImageOpener(path) as file:  # nibabel itself silently replaces a zero spacing by 1 mm
-            raw = type(volume.header).from_fileobj(file, check=False)
-    except READ_ERRORS as error:
-        raise InputError(f"{path} is not a readable NIfTI file; export it again as .nii or .nii.gz") from error
-    if volume.get_data_dtype().kind not in "iuf":
-        raise InputError(f"{path} stores voxels of type {volume.get_data_dtype()}; convert it to plain numbers")
-    check_shape(volume.shape, in_channels, path)
-    if raw["sform_code"] == 0:
-        check_spacing(raw["pixdim"][1:4], path)
-    check_affine(volume.affine, path)
-
-
 def read_volume(loader: LoadImage, path: Path, reader: Any = None) -> Any:
     """Read voxels; nibabel does so only here, so this is where a truncated file shows."""
     try:
@@ -139,75 +112,3 @@ def stack_channels(volumes: Sequence[Any], paths: Sequence[Path]) -> Any:
     stacked = MetaTensor(torch.cat([image.as_tensor() for image in images]), meta=dict(images[0].meta))
     stacked.meta["filename_or_obj"] = source_of(paths)
     return stacked if isinstance(volumes[0], MetaTensor) else (stacked, stacked.meta)
-
-
-def check_shape(shape: tuple[int, ...], in_channels: int, path: Path) -> None:
-    """Three axes and, for more than one channel, a fourth that holds them; further axes must have length 1."""
-    spatial, rest = shape[:3], list(shape[3:])
-    while rest and rest[-1] == 1:
-        rest.pop()
-    if len(spatial) < 3 or 0 in shape:
-        raise InputError(f"{path} has shape {shape} where a 3D volume is due; give a volume (H, W, D)")
-    channels = rest[0] if rest else 1
-    if channels != in_channels or len(rest) > 1:
-        wanted = "(H, W, D)" if in_channels == 1 else f"(H, W, D, {in_channels})"
-        raise InputError(
-            f"{path} has shape {shape} where {wanted} with in_channels {in_channels} is due; "
-            "give one file with these channels, or the folder that holds one file a channel"
-        )
-
-
-def check_spacing(spacing: np.ndarray, path: Path) -> None:
-    """Every voxel size in the header is a positive number (mm)."""
-    if not (np.isfinite(spacing).all() and (spacing > 0).all()):
-        sizes = ", ".join(f"{size:g}" for size in spacing)
-        raise InputError(f"{path} has the voxel spacing {sizes} mm; write the true spacing into its header")
-
-
-def check_affine(affine: np.ndarray, path: Path) -> None:
-    """The affine (4, 4) is finite and can be inverted."""
-    if not np.isfinite(affine).all():
-        raise InputError(f"{path} has an affine with NaN or infinite entries; write a valid sform or qform")
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    if not sizes.all() or abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-6:
-        raise InputError(
-            f"{path} has a singular affine (an axis of zero length or two parallel ones); repair its sform"
-        )
-
-
-def check_image(image: torch.Tensor, path: Path) -> None:
-    """Voxels are finite and not all the same."""
-    bad = int(image.numel() - torch.isfinite(image).sum())
-    if bad:
-        raise InputError(f"{path} has {bad} NaN or infinite voxels; replace them, for CT by -1024")
-    low, high = torch.aminmax(image)
-    if low == high:
-        raise InputError(f"{path} has no foreground, every voxel is {float(low):g}; leave this case out or replace it")
-
-
-def integer_label(label: MetaTensor, path: Path, num_classes: int | None = None) -> MetaTensor:
-    """The label map as uint8, or int32 where ids exceed 255, after checking that ids are whole and in range."""
-    if not (torch.isfinite(label).all() and (label == label.round()).all()):
-        raise InputError(f"label {path} has values that are not whole numbers; save it as an integer label map")
-    low, high = (int(value) for value in torch.aminmax(label))
-    if low < 0 or (num_classes is not None and high >= num_classes):
-        limit = "" if num_classes is None else f" to {num_classes - 1}"
-        raise InputError(
-            f"label {path} has ids from {low} to {high} where 0{limit} is allowed; map its ids, or set out_channels"
-        )
-    return label.to(torch.uint8 if high <= 255 else torch.int32)
-
-
-def check_same_grid(image: MetaTensor, label: MetaTensor, path: Path, other: str = "that of its image") -> None:
-    """The volume of `path` has the image's spatial shape, and its affine to within a thousandth of a voxel."""
-    shape, expected = tuple(label.shape[1:]), tuple(image.shape[1:])
-    if shape != expected:
-        raise InputError(f"{path} has shape {shape}, {other} is {expected}; resample it to that grid")
-    affine = np.asarray(image.affine)
-    difference = np.abs(np.asarray(label.affine) - affine).max()
-    voxel = np.linalg.norm(affine[:3, :3], axis=0).min()
-    if difference > AFFINE_TOLERANCE * voxel:
-        raise InputError(
-            f"{path} has another affine than {other} (entries differ by up to {difference:.3g} mm); "
-            "resample it to that grid or copy that affine"
-        )

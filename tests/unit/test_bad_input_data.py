@@ -6,6 +6,7 @@ import gzip
 import json
 import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -15,7 +16,7 @@ from monai.transforms import CropForegroundd, ScaleIntensityRanged
 
 from custom.data import CropDataset, VolumeCache, datalist, input_images
 from custom.errors import InputError
-from custom.transforms import LoadVolumed
+from custom.transforms import LoadAtSpacingd, LoadVolumed
 
 SHAPE = (6, 7, 8)
 PIXDIM_OFFSET, FORM_CODES_OFFSET = 80, 252
@@ -125,22 +126,31 @@ IMAGE_FAULTS: dict[str, Callable[[Path], None]] = {
 }
 
 
+LOADERS = {"as it is": LoadVolumed, "at another spacing": partial(LoadAtSpacingd, pixdim=1.5)}
+
+
+def refusal(load: Callable[..., object], case: dict[str, str], **options: object) -> str:
+    with pytest.raises(InputError) as caught:
+        load(list(case), **options)(case)
+    assert_one_sentence(caught.value, Path(list(case.values())[-1]).name)
+    return str(caught.value)
+
+
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("fault", IMAGE_FAULTS)
-def test_a_faulty_image_is_refused(tmp_path: Path, fault: str, suffix: str) -> None:
+def test_a_faulty_image_is_refused_with_the_same_sentence_at_any_spacing(
+    tmp_path: Path, fault: str, suffix: str
+) -> None:
     path = tmp_path / f"case_1{suffix}"
     IMAGE_FAULTS[fault](path)
-    with pytest.raises(InputError) as caught:
-        LoadVolumed("image")({"image": str(path)})
-    assert_one_sentence(caught.value, path.name)
+    assert len({refusal(load, {"image": str(path)}) for load in LOADERS.values()}) == 1
 
 
 @pytest.mark.parametrize("shape", [SHAPE, (*SHAPE, 3), (*SHAPE, 1)])
 def test_a_wrong_channel_count_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     path = write(tmp_path / "case_1.nii.gz", volume(shape))
-    with pytest.raises(InputError, match="in_channels 4") as caught:
-        LoadVolumed("image", in_channels=4)({"image": str(path)})
-    assert_one_sentence(caught.value, path.name)
+    for load in LOADERS.values():
+        assert "in_channels 4" in refusal(load, {"image": str(path)}, in_channels=4)
 
 
 LABEL_FAULTS = {
@@ -154,14 +164,12 @@ LABEL_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", LABEL_FAULTS)
-def test_a_faulty_label_is_refused(tmp_path: Path, fault: str) -> None:
+def test_a_faulty_label_is_refused_with_the_same_sentence_at_any_spacing(tmp_path: Path, fault: str) -> None:
     case = {
         "image": str(write(tmp_path / "image_1.nii.gz", volume())),
         "label": str(write(tmp_path / "label_1.nii.gz", *LABEL_FAULTS[fault])),
     }
-    with pytest.raises(InputError) as caught:
-        LoadVolumed(["image", "label"], num_classes=14)(case)
-    assert_one_sentence(caught.value, "label_1.nii.gz")
+    assert len({refusal(load, case, num_classes=14) for load in LOADERS.values()}) == 1
 
 
 def btcv(folder: Path, labelled: bool = True) -> Path:

@@ -12,8 +12,8 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImaged, SaveImage
 
 from custom.errors import InputError
-from custom.transforms.load import (
-    LoadVolumed,
+from custom.transforms import LoadVolumed
+from custom.transforms.checks import (
     check_affine,
     check_image,
     check_same_grid,
@@ -150,7 +150,8 @@ def test_integer_label_reports_the_ids_it_found() -> None:
 def test_the_affine_tolerance_is_a_thousandth_of_the_voxel(shift: float, accepted: bool) -> None:
     moved = AFFINE.copy()
     moved[0, 3] += shift
-    image, label = (MetaTensor(torch.zeros(1, 2, 2, 2), affine=affine) for affine in (AFFINE, moved))
+    meta = {"spatial_shape": [2, 2, 2]}
+    image, label = (MetaTensor(torch.zeros(1, 2, 2, 2), affine, meta) for affine in (AFFINE, moved))
     if accepted:
         check_same_grid(image, label, FILE)
     else:
