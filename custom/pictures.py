@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -31,6 +31,7 @@ WIDTH, GAP, LEFT, HEAD = (
 )  # inches: picture, between panels, room for row names, room for the title
 
 Window = tuple[float, float]
+Slices = Callable[[int, int], np.ndarray]  # index, axis -> that slice of a volume (H, W, D), with two axes left
 
 
 def to_ras(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, tuple[float, ...]]:
@@ -42,7 +43,7 @@ def to_ras(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, tuple[fl
 
 
 def draw_overlay(
-    image: np.ndarray,
+    image: np.ndarray | Slices,
     labels: np.ndarray,
     spacing: Sequence[float],
     names: Mapping[int, str],
@@ -54,23 +55,24 @@ def draw_overlay(
     """Axial, coronal and sagittal slice through the most labelled voxels, organs in colour, a legend of those present.
 
     Args:
-        image: (H, W, D) in RAS orientation (see `to_ras`).
+        image: (H, W, D) in RAS orientation (see `to_ras`), or what gives its slices.
         labels: (H, W, D) integers on the same grid, 0 is background.
         spacing: voxel size in mm along the three axes.
         names: label -> name.
         path: PNG to write; its folder is made when missing.
-        window: intensities shown black and white; None takes the 1st and 99th percentile.
+        window: intensities shown black and white; None takes the 1st and 99th percentile of what is shown.
         reference: (H, W, D), what the labels should be: a second row of the same slices, through its organs.
     """
     shown = {"": labels} if reference is None else {"prediction": labels, "reference": reference}
-    present = sorted({int(label) for volume in shown.values() for label in np.unique(volume)} - {0})
-    centre = _busiest((labels if reference is None else reference) > 0)
-    window = window or _window(image)
+    present = sorted({int(label) for volume in shown.values() for part in volume for label in np.unique(part)} - {0})
+    centre = _busiest(labels if reference is None else reference)
+    planes = [_plane(image, view, centre) for view in range(3)]
+    window = window or _window(np.concatenate([plane.ravel() for plane in planes]))
     foot = 0.25 * -(-len(present) // LEGEND_COLUMNS)
     figure, axes = _canvas(labels.shape, spacing, rows=len(shown), title=title, foot=foot)
     for row, (name, volume) in zip(axes, shown.items(), strict=True):
         for view, axis in enumerate(row):
-            _show(axis, _plane(image, view, centre), view, window)
+            _show(axis, planes[view], view, window)
             axis.imshow(_tint(_plane(volume, view, centre)), aspect="auto", interpolation="nearest")
         row[0].set_ylabel(name, color="white", fontsize=12)
     if present:
@@ -96,10 +98,10 @@ def draw_reconstruction(
         masked: (H, W, D), true where the network saw nothing; drawn in a flat colour that no tissue has.
         spacing: voxel size in mm along the three axes.
         path: PNG to write; its folder is made when missing.
-        window: intensities shown black and white; None takes the 1st and 99th percentile of `image`.
+        window: intensities shown black and white; None takes the 1st and 99th percentile of what is shown of `image`.
     """
-    window = window or _window(image)
     centre = tuple(size // 2 for size in image.shape)
+    window = window or _window(np.concatenate([_plane(image, view, centre).ravel() for view in range(3)]))
     figure, axes = _canvas(image.shape, spacing, rows=3, title=title, foot=0.0)
     for row, (name, volume) in enumerate((("input", image), ("masked", image), ("reconstructed", reconstructed))):
         for view, axis in enumerate(axes[row]):
@@ -111,24 +113,28 @@ def draw_reconstruction(
     save_figure(figure, path)
 
 
-def _busiest(mask: np.ndarray) -> tuple[int, ...]:
+def _busiest(labels: np.ndarray) -> tuple[int, ...]:
     """Per axis the slice with the most labelled voxels; the middle where nothing is labelled."""
-    if not mask.any():
-        return tuple(size // 2 for size in mask.shape)
-    return tuple(int(mask.sum(axis=others).argmax()) for others in ((1, 2), (0, 2), (0, 1)))
+    counts = [np.zeros(size, dtype=np.int64) for size in labels.shape]
+    for index, part in enumerate(labels):  # slice by slice, because a mask of a long scan is large
+        labelled = part > 0
+        counts[0][index] = labelled.sum()
+        counts[1] += labelled.sum(axis=1)
+        counts[2] += labelled.sum(axis=0)
+    return tuple(int(count.argmax()) if count.any() else len(count) // 2 for count in counts)
 
 
-def _plane(volume: np.ndarray, view: int, centre: Sequence[int]) -> np.ndarray:
+def _plane(volume: np.ndarray | Slices, view: int, centre: Sequence[int]) -> np.ndarray:
     """One slice of an RAS volume as rows and columns of the picture, row 0 on top."""
     fixed = 2 - view  # axial fixes S, coronal fixes A, sagittal fixes R
+    plane = volume(centre[fixed], fixed) if callable(volume) else np.take(volume, centre[fixed], axis=fixed)
     # both remaining axes run against the picture: right is on its left, anterior and superior are on top, and a
     # sagittal slice looks at the patient's left side, so that anterior is on its left
-    return np.take(volume, centre[fixed], axis=fixed).T[::-1, ::-1]
+    return plane.T[::-1, ::-1]
 
 
-def _window(image: np.ndarray) -> Window:
-    sample = image[:: max(1, image.shape[0] // 64), :: max(1, image.shape[1] // 64)]
-    low, high = (float(value) for value in np.nanpercentile(sample, (1, 99)))
+def _window(values: np.ndarray) -> Window:
+    low, high = (float(value) for value in np.nanpercentile(values, (1, 99)))
     return low, max(high, low + 1e-6)
 
 

@@ -5,6 +5,7 @@ from .contrasts import DropContrastsd, RandDropContrastsd
 from .findings import SaveFindingsd, SaveRelevanced
 from .flip import RandFlipAxesd
 from .foreground import CropToForegroundd
+from .intensity import WindowIntensityd
 from .load import LoadVolumed
 from .load_spaced import LoadAtSpacingd
 from .native import FileMetad, NativeImaged, NativeLabelsd
@@ -36,4 +37,5 @@ __all__ = [
     "SaveTumourOverlayd",
     "Spacingd",
     "TumourRegionsd",
+    "WindowIntensityd",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
@@ -14,7 +15,7 @@ from monai.transforms import MapTransform
 
 from ..errors import InputError
 from ..files import case_name, case_path
-from ..pictures import draw_overlay, draw_reconstruction, to_ras
+from ..pictures import Slices, draw_overlay, draw_reconstruction, to_ras
 from ..pictures_2d import draw_masked_image
 from ..resampling import image_to_native
 
@@ -46,10 +47,9 @@ class SaveOverlayd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         labels, image = self.to_draw(data)
-        volume, affine = _on_grid_of(labels, image), np.asarray(labels.affine)
-        drawn, spacing = to_ras(_array(labels), affine)
+        drawn, spacing = to_ras(_array(labels), np.asarray(labels.affine))
         path, name = _target(self.output_dir, data, self.image_key, "overlay")
-        draw_overlay(to_ras(volume, affine)[0], drawn, spacing, self.names, path, name, self.window)
+        draw_overlay(slices_on_grid(image, labels), drawn, spacing, self.names, path, name, self.window)
         return data
 
     def to_draw(self, data: Mapping[Hashable, Any]) -> tuple[MetaTensor, MetaTensor]:
@@ -115,13 +115,22 @@ def _array(volume: torch.Tensor) -> np.ndarray:
     return (plain.float() if plain.is_floating_point() else plain).numpy()
 
 
-def _on_grid_of(labels: MetaTensor, image: MetaTensor) -> np.ndarray:
-    """First channel of the image on the grid of the label map."""
-    to_image = np.linalg.solve(np.asarray(image.affine), np.asarray(labels.affine))
-    if image.shape[1:] == labels.shape[1:] and np.allclose(to_image, np.eye(4), atol=1e-3):
-        return _array(image)
+def slices_on_grid(image: MetaTensor, labels: MetaTensor) -> Slices:
+    """Slices of the first channel of the image on the grid of the labels in RAS orientation, each made when asked."""
+    orientation = nib.orientations.io_orientation(labels.affine)
+    to_labels = nib.orientations.inv_ornt_aff(orientation, labels.shape[1:])
+    to_image = np.linalg.solve(np.asarray(image.affine), np.asarray(labels.affine) @ to_labels)
+    shape = [labels.shape[1 + axis] for axis in np.argsort(orientation[:, 0])]
     channel = image.as_tensor()[:1]
-    return _array(image_to_native(channel, to_image, labels.shape[1:], float(channel.min())))
+    low = float(channel.min())
+
+    def take(index: int, axis: int) -> np.ndarray:
+        moved, thin = to_image.copy(), list(shape)
+        moved[:3, 3] += index * to_image[:3, axis]
+        thin[axis] = 1
+        return _array(image_to_native(channel, moved, thin, low)).squeeze(axis)
+
+    return take
 
 
 def _target(output_dir: Path, data: Mapping[Hashable, Any], image_key: str, kind: str) -> tuple[Path, str]:
