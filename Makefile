@@ -51,8 +51,8 @@ lint: $(READY) ## ruff
 pack: $(READY) ## check and pack the bundles into dist/; PACK="NAME --as OTHER --weights-url URL" for its options
 	$(RUN) -W ignore -m scripts.pack $(PACK)
 
-bench: $(READY) ## time and memory against MONAI's own parts, into docs/performance.md (ROWS=name,name prints some only)
-	$(RUN) -W ignore -m scripts.bench $(if $(ROWS),--rows "$(ROWS)")
+bench: $(READY) ## time and memory against MONAI's own parts, into docs/performance.md; ROWS=name,name measures some
+	$(RUN) -W ignore -m scripts.bench $(if $(ROWS),--rows "$(ROWS)") --output_dir docs
 
 $(LABEL_READY): requirements-label.txt
 	@$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else 'MONAI Label needs Python 3.11: make PYTHON=python3.11 label')"

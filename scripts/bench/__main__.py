@@ -1,4 +1,4 @@
-"""`python -m scripts.bench`: all rows, or those named, as a table, and in docs/ where all were measured."""
+"""`python -m scripts.bench`: all rows, or those named, as a table and, if asked, as a report."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import fire
 import torch
 
-from .measure import ROOT
 from .report import machine, table, write_report
 
 ROWS = ("mae", "unetr", "sample", "native", "segment", "long", "radiographs", "start", "runtimes", "gpu")
 
 
 def bench(rows: Sequence[str] | str = ROWS, pairs: int = 5, threads: int = 2, output_dir: str | None = None) -> None:
-    """Measure and print; with `output_dir`, and by default in docs/ when every row is measured, write the report.
+    """Measure and print; with `output_dir`, write the report there, or put these rows into the one that is there.
 
     Args:
         rows: which of mae, unetr, sample, native, segment, long, radiographs, start, runtimes, gpu; commas between.
@@ -34,12 +34,12 @@ def bench(rows: Sequence[str] | str = ROWS, pairs: int = 5, threads: int = 2, ou
     sys.stdout.write(machine(threads) + "\n")
     measured = []
     for name in names:
-        found = importlib.import_module(f"scripts.bench.{name}").measure(pairs)
+        found = [replace(row, part=name) for row in importlib.import_module(f"scripts.bench.{name}").measure(pairs)]
         sys.stdout.write(table(found, header=not measured) + "\n")
         sys.stdout.flush()
         measured += found
-    if output_dir or set(names) == set(ROWS):
-        write_report(measured, output_dir or ROOT / "docs", threads)
+    if output_dir:
+        write_report(measured, output_dir, threads)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ class Row:
 
     ratio: how many times better ours is, the median over pairs; low and high: the smallest and largest pair.
     All of them, and baseline, are None where there is nothing to compare with. `ours` is None, and `reason` says why,
-    where this machine cannot measure the row.
+    where this machine cannot measure the row. part: the module that measured it.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Row:
     low: float | None = None
     high: float | None = None
     reason: str = ""
+    part: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""

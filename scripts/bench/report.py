@@ -53,14 +53,27 @@ def table(rows: Sequence[Row], header: bool = True) -> str:
 
 
 def write_report(rows: Sequence[Row], output_dir: str | Path, threads: int) -> None:
-    """performance.md, performance.json and figures/performance.png in `output_dir`."""
+    """performance.md, performance.json and figures/performance.png in `output_dir`.
+
+    Parts that were not measured now keep their rows in performance.json, if those are of this machine too.
+    """
     folder = Path(output_dir)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
+    rows = with_earlier(rows, folder / "performance.json", machine(threads))
     text = f"{INTRODUCTION}{machine(threads)}\n\n{table(rows)}\n\n![Times better than MONAI](figures/performance.png)\n"
     (folder / "performance.md").write_text(text, encoding="utf-8")
     content = {"machine": machine(threads), "rows": [row.as_dict() for row in rows]}
     (folder / "performance.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     draw([row for row in rows if row.ratio is not None], folder / "figures" / "performance.png")
+
+
+def with_earlier(rows: Sequence[Row], path: Path, machine: str) -> list[Row]:
+    """`rows`, each part in the place of its earlier rows in the report `path`, where that is of the same machine."""
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    earlier = [Row(**row) for row in content.get("rows", [])] if content.get("machine") == machine else []
+    parts = dict.fromkeys(row.part for row in [*earlier, *rows])
+    measured = {row.part for row in rows}
+    return [row for part in parts for row in (rows if part in measured else earlier) if row.part == part]
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:

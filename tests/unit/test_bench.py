@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,16 @@ def test_the_report_holds_every_row(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "performance.json").read_text(encoding="utf-8"))
     assert [Row(**row) for row in content["rows"]] == rows
     assert (tmp_path / "figures" / "performance.png").stat().st_size > 1000
+
+
+def test_rows_measured_again_replace_those_of_their_part_alone(tmp_path: Path) -> None:
+    write_report([replace(alone(name, "s", [1.0]), part=name[0]) for name in ("a1", "a2", "b1")], tmp_path, 2)
+    write_report([replace(alone("a3", "s", [2.0]), part="a")], tmp_path, 2)
+    content = json.loads((tmp_path / "performance.json").read_text(encoding="utf-8"))
+    assert [row["name"] for row in content["rows"]] == ["a3", "b1"]
+    write_report([replace(alone("c1", "s", [2.0]), part="c")], tmp_path, 1)  # another machine
+    content = json.loads((tmp_path / "performance.json").read_text(encoding="utf-8"))
+    assert [row["name"] for row in content["rows"]] == ["c1"]
 
 
 def test_a_widened_network_computes_what_the_small_one_does() -> None:

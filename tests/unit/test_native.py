@@ -17,8 +17,10 @@ from scipy.ndimage import center_of_mass, gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from custom.errors import InputError
+from custom.pictures import to_ras
 from custom.resampling import image_to_native, labels_to_native
 from custom.transforms.native import NativeImaged, NativeLabelsd
+from custom.transforms.pictures import slices_on_grid
 
 GRID = (20, 17, 23)
 FLIPS = list(product((1, -1), repeat=3))
@@ -225,3 +227,15 @@ def test_markers_come_back_to_the_same_voxels_through_a_whole_evaluator(tmp_path
     image, inside = nib.load(path).get_fdata(), restored[0].numpy() > -1
     assert inside[balls].all() and not inside.all()
     assert np.abs(image - restored[0].numpy())[inside].mean() < 0.03
+
+
+@pytest.mark.parametrize(("order", "flips"), ORIENTATIONS)
+def test_slices_are_those_of_the_whole_image_on_the_grid_of_the_labels(order, flips) -> None:
+    to_grid, shape = axis_aligned(order, flips, (2.0, 1.9, 0.7))
+    image = MetaTensor(smooth_logits(1), affine=torch.diag(torch.tensor([1.5, 1.2, 2.0, 1.0], dtype=torch.float64)))
+    labels = MetaTensor(torch.zeros(1, *shape), affine=image.affine @ torch.from_numpy(to_grid))
+    whole = image_to_native(image.as_tensor(), to_grid, shape, float(image.min()))[0].numpy()
+    expected, _ = to_ras(whole, labels.affine.numpy())
+    take = slices_on_grid(image, labels)
+    for axis, size in enumerate(expected.shape):
+        assert np.allclose(take(size // 3, axis), np.take(expected, size // 3, axis=axis), atol=1e-5)
