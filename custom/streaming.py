@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, product
+from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.data.utils import compute_importance_map, dense_patch_slices
+from monai.data.utils import compute_importance_map
 from monai.inferers import Inferer
 from torch import Tensor
 from torch.nn import functional
@@ -30,13 +31,13 @@ class Rows(NamedTuple):
 class NativeSlidingWindowInferer(Inferer):
     """SlidingWindowInferer and NativeLabelsd in one: image (1, C, h, w, d) -> labels (1, 1, H, W, D) uint8 of its file.
 
-    Windows are taken along the longest axis. Rows that no later window covers become labels at once and their scores
-    are dropped, so that memory holds the scores of one window's rows and not of the whole scan.
+    Windows are spread evenly and taken along the longest axis. Rows that no later window covers become labels at once
+    and their scores are dropped, so that memory holds the scores of one window's rows and not of the whole scan.
 
     Args:
         roi_size: size of the windows in voxels, one number an axis.
         sw_batch_size: windows in one call of the network; 1 is fastest on CPUs.
-        overlap: share of a window that the next one covers, in [0, 1).
+        overlap: share of a window that the next one covers at least, in [0, 1).
         mode: "gaussian" or "constant" blending, as MONAI's.
 
     Raises:
@@ -74,11 +75,13 @@ def blended_rows(
     mode: str,
     axis: int = 2,
 ) -> Iterator[Rows]:
-    """What SlidingWindowInferer returns for `image` (1, C, h, w, d), in pieces along `axis`, from first to last."""
+    """What SlidingWindowInferer would return with these windows, in pieces along `axis`, from first to last.
+
+    image (1, C, h, w, d).
+    """
     size = image.shape[2:]
     image, before = padded(image, roi_size)
-    interval = [max(1, int(roi * (1 - overlap))) for roi in roi_size]
-    windows = dense_patch_slices(image.shape[2:], roi_size, interval)
+    windows = even_windows(image.shape[2:], roi_size, overlap)
     windows = sorted(windows, key=lambda window: window[axis].start)
     blend = Blend(image.shape[2:], compute_importance_map(tuple(roi_size), mode, device=image.device), axis)
     following = iter([*sorted({window[axis].start for window in windows})[1:], image.shape[2 + axis]])
@@ -89,6 +92,21 @@ def blended_rows(
                 blend.add(window, score)
         for first, done in blend.finish(next(following)):
             yield from without_padding(first, done, axis, before, size)
+
+
+def even_windows(size: Sequence[int], roi_size: Sequence[int], overlap: float) -> list[tuple[slice, ...]]:
+    """As few windows as cover an image and overlap by the share `overlap` at least, evenly spread along each axis.
+
+    MONAI's windows begin a fixed step apart, so that the last one may lie almost on the one before.
+    """
+    places = []
+    for length, roi in zip(size, roi_size, strict=True):
+        steps = ceil((length - roi) / (roi * (1 - overlap)))
+        places.append([round(step * (length - roi) / max(1, steps)) for step in range(steps + 1)])
+    return [
+        tuple(slice(start, start + roi) for start, roi in zip(starts, roi_size, strict=True))
+        for starts in product(*places)
+    ]
 
 
 def padded(image: Tensor, roi_size: Sequence[int]) -> tuple[Tensor, list[int]]:

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
+from monai.data.utils import compute_importance_map
 from monai.inferers import SlidingWindowInferer
 from monai.transforms import Compose, LoadImaged, Orientationd, Spacingd
 from torch import Tensor, nn
+from torch.nn import functional
 
 from custom.errors import InputError
-from custom.streaming import NativeSlidingWindowInferer, blended_rows
+from custom.streaming import NativeSlidingWindowInferer, blended_rows, even_windows
 from custom.transforms import FileMetad, NativeLabelsd
 
 ROI = (16, 16, 16)
@@ -48,10 +50,29 @@ def image_of(folder: Path, shape: tuple[int, ...], axcodes: str = "RAS") -> Meta
 
 
 def plainly(image: MetaTensor, network: nn.Module, overlap: float, mode: str) -> Tensor:
-    """MONAI's inferer over the whole volume, then the labels of all voxels at once."""
-    scores = SlidingWindowInferer(ROI, 1, overlap, mode)(image, network)
-    data = {"image": image[0], "pred": scores[0]}
-    return NativeLabelsd("pred")(data)["pred"]
+    """The same windows blended over the whole volume, then the labels of all voxels at once."""
+    missing = [max(0, roi - size) for roi, size in zip(ROI, image.shape[2:], strict=True)]
+    pad = [part for count in missing[::-1] for part in (count // 2, count - count // 2)]
+    whole = functional.pad(image.as_tensor(), pad)
+    importance = compute_importance_map(ROI, mode)
+    total, weight = torch.zeros(4, *whole.shape[2:]), torch.zeros(whole.shape[2:])
+    for window in even_windows(whole.shape[2:], ROI, overlap):
+        total[(slice(None), *window)] += network(whole[(..., *window)])[0] * importance
+        weight[window] += importance
+    inside = [slice(count // 2, count // 2 + size) for count, size in zip(missing, image.shape[2:], strict=True)]
+    scores = (total / weight)[(slice(None), *inside)]
+    return NativeLabelsd("pred")({"image": image[0], "pred": scores})["pred"]
+
+
+@pytest.mark.parametrize("size", [16, 17, 33, 40, 100])
+@pytest.mark.parametrize("overlap", [0.0, 0.3, 0.5, 0.75])
+def test_windows_cover_the_image_evenly_and_overlap_enough(size: int, overlap: float) -> None:
+    windows = even_windows([size, 16], [16, 16], overlap)
+    starts = [window[0].start for window in windows]
+    steps = np.diff(starts)
+    assert starts[0] == 0 and windows[-1][0].stop == size
+    assert all(window[1] == slice(0, 16) for window in windows)
+    assert len(steps) == 0 or (steps.max() <= np.ceil(16 * (1 - overlap)) and steps.max() - steps.min() <= 1)
 
 
 @pytest.mark.parametrize("shape", [(40, 37, 50), (20, 45, 9), (21, 12, 61), (8, 9, 7)])
@@ -76,7 +97,7 @@ def test_labels_lie_on_the_grid_of_files_of_every_orientation(tmp_path: Path, ne
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_scores_equal_those_of_monai_and_come_in_order(network: nn.Module, axis: int) -> None:
-    image = torch.randn(1, 1, 33, 20, 70)
+    image = torch.randn(1, 1, 32, 24, 72)  # where MONAI's windows are evenly spread as well
     pieces = list(blended_rows(image, network, ROI, 1, 0.5, "gaussian", axis))
     firsts = [piece.first for piece in pieces]
     assert firsts == sorted(firsts) and len(pieces) > 1
