@@ -50,13 +50,14 @@ class MaskedPatchLoss(nn.Module):
         return target.mean(dim=2, keepdim=True).expand_as(target)
 
     def forward(self, prediction: Prediction, target: dict[str, Tensor]) -> Tensor:
-        """`target` holds "image" (B, C, H, W, D) and "valid" (B, 1, H, W, D), False where a crop was padded.
+        """`target` holds "image" (B, C, H, W, D) and "valid" (B, 1, H, W, D), False where a crop was padded,
+        or None if nothing was.
 
         Returns a scalar: padding is left out, voxel by voxel.
         """
         image, valid = target["image"], target["valid"]
         patches = gather_tokens(patchify(image.float(), self.patch_size), prediction.hidden)
-        if valid.all():
+        if valid is None:
             return functional.mse_loss(prediction.values.float(), self.normalised(patches))
         weight = gather_tokens(self.weight(image, valid), prediction.hidden)
         error = (prediction.values.float() - self.normalised(patches, weight)).square()

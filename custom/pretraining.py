@@ -38,11 +38,13 @@ def prepare_batch(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """A batch of crops -> (image, target) on the device, for MONAI's trainers and evaluators.
 
-    The target holds "image" and "valid", which is true everywhere where the batch does not say.
+    The target holds "image" and "valid", which is None where no crop was padded. That is seen before anything goes to
+    the device, which would have to be waited for.
     """
+    valid = batch.get("valid")
+    padded = valid is not None and not bool(valid.all())
     image = batch["image"].to(device, non_blocking=non_blocking, **kwargs)
-    valid = batch.get("valid", torch.ones_like(image[:, :1], dtype=torch.bool))
-    return image, {"image": image, "valid": valid.to(device, non_blocking=non_blocking)}
+    return image, {"image": image, "valid": valid.to(device, non_blocking=non_blocking) if padded else None}
 
 
 def effective_rank(tokens: Tensor) -> float:
@@ -80,7 +82,9 @@ def image_quality(
     low, high = data_range
     done = network.mae.reconstruct(target["image"], prediction)
     image, guess = ((volume.float() - low) / (high - low) for volume in (target["image"], done.image))
-    hidden = ((done.visible == 0) & target["valid"]).expand_as(image)
+    hidden = (done.visible == 0).expand_as(image)
+    if target["valid"] is not None:
+        hidden = hidden & target["valid"]
     error = (guess - image)[hidden].square().mean().clamp_min(1e-12)
     axes = image.ndim - 2
     ssim = compute_ssim_and_cs(

@@ -70,7 +70,10 @@ def with_runtime(network: nn.Module, runtime: str, cache_dir: str | Path, amp: b
 
 
 def keep_bfloat16(network: nn.Module) -> nn.Module:
-    """Store in bfloat16, in place, the weights that autocast would cast at every use: equal outputs in less memory."""
+    """Store in bfloat16, in place, the weights that autocast would cast at every use: equal outputs in less memory.
+
+    From then on the network runs under bfloat16 autocast only.
+    """
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d | Pointwise):
             module.to(torch.bfloat16)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby, product
-from math import ceil
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.data.utils import compute_importance_map
+from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers import Inferer
 from torch import Tensor
 from torch.nn import functional
 
 from .errors import InputError
-from .resampling import TOLERANCE, file_geometry, labels_to_native
+from .resampling import file_geometry, labels_to_native
 
 ROWS = 16  # finished at once
+DRIFT = 1e-3  # voxels by which an axis of the file may leave its row of the image: rounding in a header
 
 
 class Rows(NamedTuple):
@@ -31,26 +31,31 @@ class Rows(NamedTuple):
 class NativeSlidingWindowInferer(Inferer):
     """SlidingWindowInferer and NativeLabelsd in one: image (1, C, h, w, d) -> labels (1, 1, H, W, D) uint8 of its file.
 
-    Windows are spread evenly and taken along the longest axis. Rows that no later window covers become labels at once
-    and their scores are dropped, so that memory holds the scores of one window's rows and not of the whole scan.
+    The windows are MONAI's, taken along the longest axis. Rows that no later window covers become labels at once and
+    their scores are dropped, so that memory holds the scores of one window's rows and not of the whole scan. Only where
+    the file's axes do not run along those of the image, as after a rotation, all scores are kept until the end.
 
     Args:
         roi_size: size of the windows in voxels, one number an axis.
         sw_batch_size: windows in one call of the network; 1 is fastest on CPUs.
-        overlap: share of a window that the next one covers at least, in [0, 1).
+        overlap: share of a window that the next one covers, in [0, 1).
         mode: "gaussian" or "constant" blending, as MONAI's.
 
     Raises:
-        InputError: more than one image, or an image without the metadata of LoadImaged.
+        InputError: an overlap outside [0, 1), more than one image, or an image without the metadata of LoadImaged (a
+            MetaTensor: not inside MONAI's SupervisedEvaluator with compile=True).
     """
 
     def __init__(
         self, roi_size: Sequence[int], sw_batch_size: int = 1, overlap: float = 0.5, mode: str = "gaussian"
     ) -> None:
         super().__init__()
+        if not 0 <= overlap < 1:
+            raise InputError(f"overlap {overlap} must be a share of a window, at least 0 and less than 1")
         self.roi_size = tuple(int(size) for size in roi_size)
         self.sw_batch_size, self.overlap, self.mode = sw_batch_size, overlap, mode
 
+    @torch.no_grad()
     def __call__(self, inputs: MetaTensor, network: Callable, *args: Any, **kwargs: Any) -> Tensor:
         if len(inputs) != 1:
             raise InputError(f"{len(inputs)} images come at once where one is due; set the loader's batch_size to 1")
@@ -75,13 +80,10 @@ def blended_rows(
     mode: str,
     axis: int = 2,
 ) -> Iterator[Rows]:
-    """What SlidingWindowInferer would return with these windows, in pieces along `axis`, from first to last.
-
-    image (1, C, h, w, d).
-    """
+    """What SlidingWindowInferer returns for `image` (1, C, h, w, d), in pieces along `axis`, from first to last."""
     size = image.shape[2:]
     image, before = padded(image, roi_size)
-    windows = even_windows(image.shape[2:], roi_size, overlap)
+    windows = dense_patch_slices(image.shape[2:], roi_size, [max(1, int(roi * (1 - overlap))) for roi in roi_size])
     windows = sorted(windows, key=lambda window: window[axis].start)
     blend = Blend(image.shape[2:], compute_importance_map(tuple(roi_size), mode, device=image.device), axis)
     following = iter([*sorted({window[axis].start for window in windows})[1:], image.shape[2 + axis]])
@@ -92,21 +94,6 @@ def blended_rows(
                 blend.add(window, score)
         for first, done in blend.finish(next(following)):
             yield from without_padding(first, done, axis, before, size)
-
-
-def even_windows(size: Sequence[int], roi_size: Sequence[int], overlap: float) -> list[tuple[slice, ...]]:
-    """As few windows as cover an image and overlap by the share `overlap` at least, evenly spread along each axis.
-
-    MONAI's windows begin a fixed step apart, so that the last one may lie almost on the one before.
-    """
-    places = []
-    for length, roi in zip(size, roi_size, strict=True):
-        steps = ceil((length - roi) / (roi * (1 - overlap)))
-        places.append([round(step * (length - roi) / max(1, steps)) for step in range(steps + 1)])
-    return [
-        tuple(slice(start, start + roi) for start, roi in zip(starts, roi_size, strict=True))
-        for starts in product(*places)
-    ]
 
 
 def padded(image: Tensor, roi_size: Sequence[int]) -> tuple[Tensor, list[int]]:
@@ -177,28 +164,34 @@ def labels_of_rows(
 ) -> Tensor:
     """Labels (H, W, D) uint8 of the file, as `labels_to_native` makes them from all rows at once.
 
-    to_grid (4, 4) maps a voxel of the file to one of `grid`. Where several axes of the file run along the rows, as
-    after a rotation, the pieces are put together first.
+    to_grid (4, 4) maps a voxel of the file to one of `grid`.
     """
-    runs = np.abs(to_grid[axis, :3]) * np.maximum(np.subtract(shape, 1), 1) >= TOLERANCE
-    if runs.sum() != 1:
-        return labels_to_native(torch.cat([scores for _, scores in rows], dim=1 + axis), to_grid, shape)
-    native_axis = int(runs.argmax())
-    position = to_grid[axis, native_axis] * np.arange(shape[native_axis]) + to_grid[axis, 3]
-    native = None
+    drift = np.abs(to_grid[axis, :3]) * np.maximum(np.subtract(shape, 1), 1)
+    if (drift >= DRIFT).sum() != 1:
+        return labels_to_native(all_rows(rows, axis, grid), to_grid, shape)
+    along = int(drift.argmax())
+    position = to_grid[axis, along] * np.arange(shape[along]) + to_grid[axis, 3]
+    native = torch.zeros(tuple(shape), dtype=torch.uint8)
     for first, scores in with_row_before(rows, axis):
-        native = torch.zeros(tuple(shape), dtype=torch.uint8, device=scores.device) if native is None else native
+        native = native.to(scores.device)
         last = first + scores.shape[1 + axis] - 1
-        found = (position >= first) | (first == 0)
-        found &= (position < last) | (last == grid[axis] - 1)
-        if not found.any():
-            continue
-        start, part, shifted = int(found.argmax()), list(shape), to_grid.copy()
-        part[native_axis] = int(found.sum())
-        shifted[:3, 3] += to_grid[:3, native_axis] * start
-        shifted[axis, 3] -= first
-        native.narrow(native_axis, start, part[native_axis]).copy_(labels_to_native(scores, shifted, part))
+        found = ((position >= first) | (first == 0)) & ((position < last) | (last == grid[axis] - 1))
+        if found.any():
+            start, count, part, shifted = int(found.argmax()), int(found.sum()), list(shape), to_grid.copy()
+            part[along] = count
+            shifted[:3, 3] += to_grid[:3, along] * start
+            shifted[axis, 3] -= first
+            native.narrow(along, start, count).copy_(labels_to_native(scores, shifted, part))
     return native
+
+
+def all_rows(rows: Iterable[Rows], axis: int, grid: Sequence[int]) -> Tensor:
+    """The scores (C, h, w, d) of the whole image."""
+    whole = None
+    for first, scores in rows:
+        whole = scores.new_empty((len(scores), *grid)) if whole is None else whole
+        whole.narrow(1 + axis, first, scores.shape[1 + axis]).copy_(scores)
+    return whole
 
 
 def with_row_before(rows: Iterable[Rows], axis: int) -> Iterator[Rows]:

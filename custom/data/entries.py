@@ -134,6 +134,7 @@ def read_entry(directory: Path) -> CachedVolume | None:
         meta = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
         if any((directory / name).stat().st_size != size for name, size in meta["sizes"].items()):
             return None
+        # "c", because torch warns of arrays that cannot be written; what is written never reaches the file
         arrays = {Path(name).stem: np.load(directory / name, mmap_mode="c") for name in meta["sizes"]}
         centres = np.split(arrays["centres"], np.cumsum(meta["centres"])[:-1])
         return CachedVolume(arrays["image"], arrays.get("label"), *centres, np.asarray(meta["affine"]), meta)

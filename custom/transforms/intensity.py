@@ -8,6 +8,8 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from ..errors import InputError
+
 
 class WindowIntensityd(MapTransform):
     """Intensities from low to high become 0 to 1, all below 0 and all above 1, in place.
@@ -18,11 +20,16 @@ class WindowIntensityd(MapTransform):
         keys: float32 images of any shape; they are changed.
         window: (low, high) in the units of the image, HU for CT.
         allow_missing_keys: do not fail where a case lacks a key.
+
+    Raises:
+        InputError: a window that is empty.
     """
 
     def __init__(self, keys: KeysCollection, window: Sequence[float], allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
         self.low, self.high = (float(value) for value in window)
+        if not self.low < self.high:
+            raise InputError(f"the window {window} is empty; give the lower intensity first and a higher one after it")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(data):

@@ -12,26 +12,26 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor, NibabelReader
 from monai.data.utils import affine_to_spacing
-from monai.transforms import Orientation, Spacing
+from monai.transforms import InvertibleTransform, Orientation, Spacing
 from monai.utils import ensure_tuple
 from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..files import source_of
-from ..slabs import Grid, ras_grid, resample_slabs, slab_depth
+from ..spacing import Grid, ras_grid, resample_slabs, slab_depth
 from .checks import READ_ERRORS, IntensityCheck, LabelCheck, check_same_grid
 from .load import LoadVolumed
 
 
-class LoadAtSpacingd(LoadVolumed):
+class LoadAtSpacingd(LoadVolumed, InvertibleTransform):
     """Load 3D NIfTI files, checked, with axes towards right, front and head (RAS) and a given voxel size.
 
     The result is that of LoadVolumed, Orientationd(axcodes="RAS") and Spacingd with mode "bilinear" for images and
     "nearest" for the label: MetaTensors (C, H, W, D), the image float32, the label uint8 or int32, with the shape,
     affine and metadata that MONAI gives them. But files are read slab by slab and resampled axis by axis, so memory
     holds the result and a few slices instead of the file; only files with a sheared grid, whose axes MONAI straightens,
-    go through MONAI's transforms. Nothing is left to invert: NativeLabelsd and NativeImaged lead back to the file's
-    grid.
+    go through MONAI's transforms. Invertd cannot undo it, and says so: NativeLabelsd and NativeImaged lead back to the
+    file's grid.
 
     Args:
         keys, in_channels, num_classes, image_key, label_key, allow_missing_keys: as for LoadVolumed.
@@ -73,6 +73,10 @@ class LoadAtSpacingd(LoadVolumed):
             if not self._loader.image_only:  # as in LoadVolumed
                 loaded[f"{key}_{postfix}"] = volume.meta
         return loaded
+
+    def inverse(self, data: Any) -> Any:
+        """For MONAI's Invertd, which would silently undo all but this: InputError."""
+        raise InputError("LoadAtSpacingd cannot be inverted; use NativeLabelsd or NativeImaged in place of Invertd")
 
     def _header(self, image: str | Path | Sequence[str | Path], key: Hashable) -> MetaTensor:
         """What LoadVolumed would load, with one voxel (C, 1, 1, 1) in place of all."""

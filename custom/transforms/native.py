@@ -61,11 +61,14 @@ def with_meta_of_file(native: Tensor, image: MetaTensor) -> MetaTensor:
 
 
 class FileMetad(MapTransform):
-    """Give volumes (C, H, W, D) on the grid of the input file the file's affine and name, for SaveImaged.
+    """Give labels (1, H, W, D) on the grid of the input file the file's affine and name, for SaveImaged.
 
     Args:
-        keys: volumes, as NativeSlidingWindowInferer returns them.
+        keys: integer labels, as NativeSlidingWindowInferer returns them.
         image_key: the preprocessed image as LoadImaged made it.
+
+    Raises:
+        InputError: scores, or labels of another shape than the file's.
     """
 
     def __init__(self, keys: KeysCollection, image_key: str = "image") -> None:
@@ -73,10 +76,17 @@ class FileMetad(MapTransform):
         self.image_key = image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        image = data[self.image_key]
-        return dict(data) | {
-            key: with_meta_of_file(torch.as_tensor(data[key]), image) for key in self.key_iterator(data)
-        }
+        result = dict(data)
+        _, shape = file_geometry(data[self.image_key], self.image_key)
+        for key in self.key_iterator(result):
+            labels = torch.as_tensor(data[key])
+            if labels.is_floating_point() or list(labels.shape) != [1, *shape]:
+                raise InputError(
+                    f"'{key}' is {labels.dtype} of shape {tuple(labels.shape)}, not the labels of a file of shape "
+                    f"{tuple(shape)}; use NativeLabelsd for scores on the grid of the image"
+                )
+            result[key] = with_meta_of_file(labels, data[self.image_key])
+        return result
 
 
 class NativeLabelsd(Natived):

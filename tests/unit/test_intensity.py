@@ -7,6 +7,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import ScaleIntensityRanged
 
+from custom.errors import InputError
 from custom.transforms import WindowIntensityd
 
 
@@ -23,3 +24,9 @@ def test_the_volume_is_not_copied_and_other_keys_stay() -> None:
     done = WindowIntensityd(["image", "missing"], (0, 100), allow_missing_keys=True)({"image": image, "label": label})
     assert done["image"].data_ptr() == image.data_ptr() and done["image"].tolist() == [0.0, 0.5, 1.0]
     assert done["label"] is label
+
+
+@pytest.mark.parametrize("window", [(5, 5), (250, -175)])
+def test_an_empty_window_is_refused(window: tuple[float, float]) -> None:
+    with pytest.raises(InputError, match="window"):
+        WindowIntensityd("image", window)

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, LoadImaged, Orientationd, Spacingd
+from monai.transforms import Compose, Invertd, LoadImaged, Orientationd, Spacingd
 
-from custom import slabs
+from custom import spacing
+from custom.errors import find_input_error
 from custom.transforms import LoadAtSpacingd, LoadVolumed
 
 KEYS = ["image", "label"]
@@ -101,7 +102,7 @@ def test_a_sheared_grid_goes_through_monai(tmp_path: Path) -> None:
     affine = affine_of(turned(20))
     affine[:3, 2] += 0.5 * affine[:3, 1]
     case = write_case(tmp_path, affine)
-    grid = slabs.ras_grid(nibabel.load(case["image"]).affine, SHAPE, PIXDIM)
+    grid = spacing.ras_grid(nibabel.load(case["image"]).affine, SHAPE, PIXDIM)
     assert not grid.separable
     found, expected = LoadAtSpacingd(KEYS, PIXDIM)(case), by_monai(case)
     assert torch.equal(found["image"].as_tensor(), expected["image"].as_tensor())
@@ -184,7 +185,7 @@ def test_the_result_does_not_depend_on_the_slabs(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_the_file_is_never_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
-    monkeypatch.setattr(slabs, "SLAB_VOXELS", 2**14)
+    monkeypatch.setattr(spacing, "SLAB_VOXELS", 2**14)
     case = write_case(tmp_path, affine_of(ORIENTATIONS[0]), (128, 128, 100), suffix)
     load = LoadAtSpacingd("image", 4.0)
     load(case)  # what is imported or cached at the first call is no part of it
@@ -210,3 +211,13 @@ def test_what_monai_label_needs_of_a_loader(tmp_path: Path) -> None:
 def test_a_case_without_label_loads_when_keys_may_be_missing(tmp_path: Path) -> None:
     case = write_case(tmp_path, affine_of(ORIENTATIONS[0]))
     assert set(LoadAtSpacingd(KEYS, PIXDIM, allow_missing_keys=True)({"image": case["image"]})) == {"image"}
+
+
+def test_inverting_it_is_refused_with_what_to_use_instead(tmp_path: Path) -> None:
+    case = write_case(tmp_path, affine_of(np.eye(3)))
+    chain = Compose([LoadAtSpacingd("image", PIXDIM)])
+    data = chain({"image": case["image"]})
+    data["pred"] = data["image"]
+    with pytest.raises(RuntimeError) as error:
+        Invertd("pred", chain, orig_keys="image")(data)
+    assert "NativeLabelsd" in str(find_input_error(error.value))

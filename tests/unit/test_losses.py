@@ -103,13 +103,14 @@ def test_the_short_way_without_padding_equals_the_weighted_one(
     padded = whole.clone()
     padded[0, 0, corner[0], corner[1], corner[2]] = False
     results = []
-    for valid in (whole, padded):
+    for valid in (whole, padded, None):
         values = prediction.values.detach().clone().requires_grad_()
         loss = MaskedPatchLoss(PATCH, norm_pix_loss)(Prediction(values, prediction.hidden), {**target, "valid": valid})
         loss.backward()
         results.append((loss.item(), values.grad))
-    assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
-    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-5, atol=1e-8)
+    for loss, gradient in results[1:]:
+        assert loss == pytest.approx(results[0][0], rel=1e-6)
+        torch.testing.assert_close(gradient, results[0][1], rtol=1e-5, atol=1e-8)
 
 
 def test_a_batch_of_padding_alone_has_a_loss_of_zero(case: tuple[Prediction, dict[str, torch.Tensor]]) -> None:

@@ -144,6 +144,7 @@ def test_padding_does_not_count_in_psnr() -> None:
     wrong = padded.masked_fill(~valid, 100.0)  # a guess that is right in the image and absurd in the padding
     guess = Prediction(gather_tokens(MaskedPatchLoss([4, 4], norm_pix_loss=False).target(wrong), hidden), hidden)
     assert image_quality(network, {"image": padded, "valid": valid}, guess)["masked_psnr"] > 100
+    assert image_quality(network, {"image": padded, "valid": None}, guess)["masked_psnr"] < 0
 
 
 def test_the_monitor_writes_one_row_a_measurement_and_reports_the_latest(tmp_path: Path) -> None:
@@ -236,4 +237,6 @@ def test_a_batch_becomes_the_image_and_what_the_loss_compares_with() -> None:
     batch = next(iter(DataLoader(Crops(), batch_size=2)))
     image, target = prepare_batch(batch | {"label": torch.zeros(2)}, torch.device("cpu"), True)
     assert torch.equal(image, batch["image"]) and set(target) == {"image", "valid"}
-    assert target["image"] is image and target["valid"].dtype == torch.bool
+    assert target["image"] is image and target["valid"] is None
+    batch["valid"][0, ..., 5:] = False
+    assert torch.equal(prepare_batch(batch, torch.device("cpu"))[1]["valid"], batch["valid"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -9,14 +11,13 @@ import numpy as np
 import pytest
 import torch
 from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
-from monai.data.utils import compute_importance_map
 from monai.inferers import SlidingWindowInferer
 from monai.transforms import Compose, LoadImaged, Orientationd, Spacingd
 from torch import Tensor, nn
-from torch.nn import functional
 
 from custom.errors import InputError
-from custom.streaming import NativeSlidingWindowInferer, blended_rows, even_windows
+from custom.inferers import AutocastInferer
+from custom.streaming import NativeSlidingWindowInferer, Rows, blended_rows, labels_of_rows
 from custom.transforms import FileMetad, NativeLabelsd
 
 ROI = (16, 16, 16)
@@ -50,29 +51,9 @@ def image_of(folder: Path, shape: tuple[int, ...], axcodes: str = "RAS") -> Meta
 
 
 def plainly(image: MetaTensor, network: nn.Module, overlap: float, mode: str) -> Tensor:
-    """The same windows blended over the whole volume, then the labels of all voxels at once."""
-    missing = [max(0, roi - size) for roi, size in zip(ROI, image.shape[2:], strict=True)]
-    pad = [part for count in missing[::-1] for part in (count // 2, count - count // 2)]
-    whole = functional.pad(image.as_tensor(), pad)
-    importance = compute_importance_map(ROI, mode)
-    total, weight = torch.zeros(4, *whole.shape[2:]), torch.zeros(whole.shape[2:])
-    for window in even_windows(whole.shape[2:], ROI, overlap):
-        total[(slice(None), *window)] += network(whole[(..., *window)])[0] * importance
-        weight[window] += importance
-    inside = [slice(count // 2, count // 2 + size) for count, size in zip(missing, image.shape[2:], strict=True)]
-    scores = (total / weight)[(slice(None), *inside)]
-    return NativeLabelsd("pred")({"image": image[0], "pred": scores})["pred"]
-
-
-@pytest.mark.parametrize("size", [16, 17, 33, 40, 100])
-@pytest.mark.parametrize("overlap", [0.0, 0.3, 0.5, 0.75])
-def test_windows_cover_the_image_evenly_and_overlap_enough(size: int, overlap: float) -> None:
-    windows = even_windows([size, 16], [16, 16], overlap)
-    starts = [window[0].start for window in windows]
-    steps = np.diff(starts)
-    assert starts[0] == 0 and windows[-1][0].stop == size
-    assert all(window[1] == slice(0, 16) for window in windows)
-    assert len(steps) == 0 or (steps.max() <= np.ceil(16 * (1 - overlap)) and steps.max() - steps.min() <= 1)
+    """MONAI's inferer over the whole volume, then the labels of all voxels at once."""
+    scores = SlidingWindowInferer(ROI, 1, overlap, mode)(image, network)
+    return NativeLabelsd("pred")({"image": image[0], "pred": scores[0]})["pred"]
 
 
 @pytest.mark.parametrize("shape", [(40, 37, 50), (20, 45, 9), (21, 12, 61), (8, 9, 7)])
@@ -97,7 +78,7 @@ def test_labels_lie_on_the_grid_of_files_of_every_orientation(tmp_path: Path, ne
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_scores_equal_those_of_monai_and_come_in_order(network: nn.Module, axis: int) -> None:
-    image = torch.randn(1, 1, 32, 24, 72)  # where MONAI's windows are evenly spread as well
+    image = torch.randn(1, 1, 33, 20, 70)
     pieces = list(blended_rows(image, network, ROI, 1, 0.5, "gaussian", axis))
     firsts = [piece.first for piece in pieces]
     assert firsts == sorted(firsts) and len(pieces) > 1
@@ -109,6 +90,38 @@ def test_no_piece_is_longer_than_a_window(network: nn.Module) -> None:
     pieces = list(blended_rows(torch.randn(1, 1, 16, 16, 200), network, ROI, 1, 0.5, "gaussian"))
     assert sum(piece.scores.shape[-1] for piece in pieces) == 200
     assert max(piece.scores.shape[-1] for piece in pieces) <= ROI[2]
+
+
+def test_several_channels_in_bfloat16_give_labels_of_the_plain_way(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Conv3d(2, 4, 5, padding=2).eval().requires_grad_(False)
+    image = image_of(tmp_path, (30, 26, 41))
+    two = torch.cat([image, image.flip(2)], dim=1)
+    labels = AutocastInferer(NativeSlidingWindowInferer(ROI))(two, network)
+    scores = AutocastInferer(SlidingWindowInferer(ROI, 1, 0.5, "gaussian"))(two, network)
+    expected = NativeLabelsd("pred")({"image": image[0], "pred": scores[0]})["pred"]
+    assert labels.dtype == torch.uint8 and len(labels.unique()) > 1
+    assert (labels[0] != expected).float().mean() < 0.01  # MONAI multiplies by the weights in bfloat16
+
+
+def test_memory_does_not_grow_with_the_scores_of_a_long_scan(network: nn.Module) -> None:
+    image = torch.randn(1, 1, 16, 16, 480)
+    kept = [weakref.ref(piece.scores) for piece in blended_rows(image, network, ROI, 1, 0.5, "gaussian")]
+    assert len(kept) > 20 and not any(scores() is not None for scores in kept)
+    oblique = np.eye(4)
+    oblique[2, 0] = 2e-5  # 3e-4 voxels over the image: a rounded header
+    alive: list[int] = []
+
+    def watched() -> Iterator[Rows]:
+        seen = []
+        for piece in blended_rows(image, network, ROI, 1, 0.5, "gaussian"):
+            alive.append(sum(scores() is not None for scores in seen))
+            seen.append(weakref.ref(piece.scores))
+            yield piece
+            del piece
+
+    labels_of_rows(watched(), 2, image.shape[2:], oblique, image.shape[2:])
+    assert max(alive) <= 2
 
 
 def test_a_rotated_grid_is_put_together_first(tmp_path: Path, network: nn.Module) -> None:
@@ -127,6 +140,23 @@ def test_labels_get_affine_and_name_of_the_file(tmp_path: Path, network: nn.Modu
     file = nib.load(tmp_path / "ct.nii")
     assert done.shape == (1, *file.shape) and np.allclose(done.affine, file.affine)
     assert done.meta["filename_or_obj"] == str(tmp_path / "ct.nii")
+
+
+def test_labels_alone_get_the_name_of_the_file(tmp_path: Path, network: nn.Module) -> None:
+    image = image_of(tmp_path, (30, 26, 41))
+    for wrong in (
+        torch.zeros(4, 30, 26, 41),
+        torch.zeros(1, 30, 26, 41),
+        torch.zeros(1, 20, 26, 41, dtype=torch.uint8),
+    ):
+        with pytest.raises(InputError, match="NativeLabelsd"):
+            FileMetad("pred")({"image": image[0], "pred": wrong})
+
+
+@pytest.mark.parametrize("overlap", [-0.5, 1.0])
+def test_an_overlap_that_leaves_gaps_or_no_step_is_refused(overlap: float) -> None:
+    with pytest.raises(InputError, match="overlap"):
+        NativeSlidingWindowInferer(ROI, overlap=overlap)
 
 
 def test_several_images_or_none_of_a_file_are_refused(network: nn.Module) -> None:
