@@ -69,6 +69,25 @@ def test_evaluation_reports_every_case_and_organ_natively_and_as_published(
     assert dice and all(0 <= value <= 1 for value in dice)
 
 
+def test_segmentation_gives_the_labels_that_evaluation_scores(
+    run_bundle: RunBundle, tiny_weights: dict[str, Path], btcv: Path, tmp_path: Path
+) -> None:
+    """Evaluation keeps all scores, segmentation only those of a few rows; without bfloat16 both blend alike."""
+    options = {"checkpoint": str(tiny_weights["unetr_btcv"]), "amp": False}
+    run_bundle("unetr_btcv", "train", "evaluate", output=tmp_path, **options)
+    cases = list(csv.DictReader((tmp_path / "per_case.csv").open()))
+    for case in {row["case"] for row in cases}:
+        image = btcv / "imagesTr" / f"{case}.nii.gz"
+        run_bundle("unetr_btcv", "inference", output=tmp_path, dataset_dir=str(image), **options)
+        found = np.asarray(nib.load(tmp_path / f"{case}_seg.nii.gz").dataobj)
+        truth = np.asarray(nib.load(btcv / "labelsTr" / f"{case.replace('img', 'label')}.nii.gz").dataobj)
+        scores = [float(row["dice_native"] or "nan") for row in cases if row["case"] == case]
+        for label, score in enumerate(scores, 1):
+            size = (found == label).sum() + (truth == label).sum()
+            dice = 2 * ((found == label) & (truth == label)).sum() / size if (truth == label).any() else np.nan
+            assert score == pytest.approx(dice, abs=1e-3, nan_ok=True)
+
+
 def test_segmentation_has_the_shape_and_affine_of_each_input(
     run_bundle: RunBundle, tiny_weights: dict[str, Path], btcv: Path, tmp_path: Path
 ) -> None:
