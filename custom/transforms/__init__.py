@@ -11,7 +11,6 @@ from .load_spaced import LoadAtSpacingd
 from .native import FileMetad, NativeImaged, NativeLabelsd
 from .pictures import SaveOverlayd, SaveReconstructiond
 from .radiographs import LoadRadiographd
-from .spacing import Spacingd
 from .tumour import NativeTumourLabelsd, SaveTumourOverlayd, TumourRegionsd
 from .write import CompleteNibabelWriter
 
@@ -35,7 +34,6 @@ __all__ = [
     "SaveReconstructiond",
     "SaveRelevanced",
     "SaveTumourOverlayd",
-    "Spacingd",
     "TumourRegionsd",
     "WindowIntensityd",
 ]
