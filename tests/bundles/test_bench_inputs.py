@@ -11,6 +11,7 @@ from monai.bundle import run
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from monai.transforms import Compose, LoadImage, LoadImaged, Orientation, Spacing
+from scipy.ndimage import maximum_filter, minimum_filter
 from torch import nn
 
 from scripts.bench import native, radiographs, runtimes, sample, segment, start
@@ -119,14 +120,19 @@ def test_fewer_windows_are_counted(btcv: Path, tmp_path: Path) -> None:
     assert 1 < counts[0] < counts[1]
 
 
+@pytest.mark.slow
 def test_labels_in_native_space_agree_whichever_way_they_are_made() -> None:
+    """Scores before and after softmax are interpolated alike but for borders, which are most of a thin organ."""
     shape = (256, 256, 64)
-    one, other = (np.asarray(way(shape)()) for way in (native.our_way, native.their_way))
-    assert one.shape == other.shape == (1, *shape)
-    labels = np.unique(one)
-    assert len(labels) == native.CLASSES
-    for label in labels:
-        assert 2 * ((one == label) & (other == label)).sum() / ((one == label).sum() + (other == label).sum()) > 0.99
+    one, other = (np.asarray(way(shape)())[0] for way in (native.our_way, native.their_way))
+    assert one.shape == other.shape == shape
+    borders = maximum_filter(one, 5) != minimum_filter(one, 5)
+    assert np.array_equal(one[~borders], other[~borders])
+    organs = {label: count for label, count in enumerate(np.bincount(one.ravel())) if label}
+    assert len(organs) == native.CLASSES - 1
+    for label, count in organs.items():
+        dice = 2 * ((one == label) & (other == label)).sum() / (count + (other == label).sum())
+        assert dice > (0.99 if count > 10_000 else 0.97)
 
 
 @pytest.mark.parametrize("labels", [None, False, True], ids=["ours", "images", "labels"])
@@ -143,8 +149,12 @@ def test_crops_of_every_side_have_the_size_asked_for(
     assert all(0 <= crop["image"].min() < crop["image"].max() <= 1 for crop in crops)
 
 
-def test_bfloat16_of_the_runtimes_is_that_of_inference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_all_ways_to_run_a_network_give_its_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtimes, "has_bfloat16", lambda device: True)
-    ways = runtimes.ways_to_run("unetr_btcv", str(tmp_path))
-    assert set(ways) == {runtimes.SINGLE, runtimes.BFLOAT16, runtimes.ONNX}
-    assert all(way()["ms"] > 0 for way in ways.values())
+    monkeypatch.setattr(runtimes, "milliseconds", lambda way: way())
+    with torch.inference_mode():
+        found = {name: way().float() for name, way in runtimes.ways_to_run("unetr_btcv", str(tmp_path)).items()}
+    exact = found.pop(runtimes.SINGLE)
+    differences = {name: ((scores - exact).abs().max() / exact.abs().max()).item() for name, scores in found.items()}
+    assert differences[runtimes.ONNX] < 1e-3 < differences[runtimes.BFLOAT16] < 0.05
