@@ -12,17 +12,17 @@ from dataclasses import replace
 import fire
 import torch
 
-from .report import machine, table, write_report
+from .report import current_commit, machine, table, write_report
 
 ROWS = ("mae", "unetr", "sample", "native", "segment", "long", "radiographs", "start", "runtimes", "gpu")
 
 
 def bench(rows: Sequence[str] | str = ROWS, pairs: int = 5, threads: int = 2, output_dir: str | None = None) -> None:
-    """Measure and print; with `output_dir`, write the report there, or put these rows into the one that is there.
+    """Measure and print; with `output_dir`, write the report there, or put these rows into its, after every part.
 
     Args:
         rows: which of mae, unetr, sample, native, segment, long, radiographs, start, runtimes, gpu; commas between.
-        pairs: how many times both sides take turns after a warm-up.
+        pairs: how many times all sides of a row take turns.
         threads: threads of every process.
         output_dir: folder for performance.md, performance.json and figures/performance.png.
     """
@@ -32,14 +32,15 @@ def bench(rows: Sequence[str] | str = ROWS, pairs: int = 5, threads: int = 2, ou
     if unknown := set(names) - set(ROWS):
         sys.exit(f"rows {sorted(unknown)} are unknown; choose among {', '.join(ROWS)}")
     sys.stdout.write(machine(threads) + "\n")
-    measured = []
+    measured, commit = [], current_commit()
     for name in names:
-        found = [replace(row, part=name) for row in importlib.import_module(f"scripts.bench.{name}").measure(pairs)]
+        module = importlib.import_module(f"scripts.bench.{name}")
+        found = [replace(row, part=name, commit=commit) for row in module.measure(pairs)]
         sys.stdout.write(table(found, header=not measured) + "\n")
         sys.stdout.flush()
         measured += found
-    if output_dir:
-        write_report(measured, output_dir, threads)
+        if output_dir:  # after every part, so that one that fails loses nothing
+            write_report(measured, output_dir, threads)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """ViT-B on a GPU: crops a second, share of the card's arithmetic, memory, and time spent waiting for data.
 
-Training steps of the bundles' own parts (loader, loss, optimiser, bfloat16), and whole CTs through UNETR, each as it is
-and with torch.compile. The card is waited for after every step, as the progress bar's loss does in training, so that
-what a step waits for its data is time in which the card does nothing.
+Training steps of the bundles' own parts (loader, loss, optimiser, bfloat16), and whole CTs through UNETR from image to
+labels, each as it is and with torch.compile. The card is waited for after every step, as the progress bar's loss does
+in training, so that what a step waits for its data is time in which the card does nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,10 @@ from monai.engines.utils import default_prepare_batch
 
 from custom.data.phantoms.ct import write_btcv
 
-from .measure import ROOT, Measured, Row, absent, alone, forget_peak, peak_mib
+from .configs import bundle_config
+from .measure import Measured, Row, absent, alone, forget_peak, peak_mib
+from .segment import SHAPE, write_ct, write_weights
+from .segment import VIT_B as WIDTHS
 from .work import inference_flops, training_flops
 
 PEAKS = {  # dense bfloat16 FLOP/s by vendor data sheets, sparsity off
@@ -34,7 +37,7 @@ PEAKS = {  # dense bfloat16 FLOP/s by vendor data sheets, sparsity off
 }
 VIT_B = {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "num_workers": 8}
 MAE_B = VIT_B | {"decoder_hidden_size": 384, "decoder_num_layers": 8, "decoder_num_heads": 12}
-STEPS, VOLUME = 30, (256, 256, 160)
+STEPS = 30
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,9 @@ def measure(pairs: int) -> list[Row]:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         write_btcv(Path(folder) / "ct", 18, shape=(200, 160, 160), spacing=(1.5, 1.5, 2.0))
+        ct, weights = write_ct(Path(folder) / "ct.nii.gz"), write_weights(Path(folder) / "model.pt", WIDTHS)
         jobs = {case.name: partial(train, case, folder) for case in CASES}
-        jobs[f"ViT-B UNETR, CT of {VOLUME}"] = partial(segment, CASES[-1], folder)
+        jobs[f"ViT-B UNETR, CT of {' x '.join(map(str, SHAPE))}"] = partial(segment, CASES[-1], ct, weights)
         for name, job in jobs.items():
             for way, compiled in (("", False), (", torch.compile", True)):
                 found = [job("cuda", compiled, STEPS) for _ in range(pairs)]
@@ -72,23 +76,35 @@ def measure(pairs: int) -> list[Row]:
     return rows
 
 
-def parts_of(case: Case, folder: str, device: str) -> ConfigParser:
+def training_config(case: Case, folder: str, device: str) -> ConfigParser:
     """The training config of the case's bundle on the volumes in `folder`; it makes what is asked of it."""
-    root = ROOT / "bundles" / case.bundle
-    parser = ConfigParser()
-    parser.read_config(str(root / "configs" / "train.json"))
-    own = {"bundle_root": str(root), "dataset_dir": f"{folder}/ct", "cache_dir": f"{folder}/cache", "split": "all"}
-    parser.update(own | {"device": torch.device(device), "validation_cases": 0} | case.options)
-    return parser
+    own = {"dataset_dir": f"{folder}/ct", "cache_dir": f"{folder}/cache", "split": "all", "validation_cases": 0}
+    return bundle_config(case.bundle, "train", **own | {"device": torch.device(device)} | case.options)
 
 
 def train(case: Case, folder: str, device: str, compiled: bool, steps: int) -> Measured:
     """Speed, MFU, memory and waiting of `steps` steps, after as many to fill the cache, compile and warm up."""
-    parser = parts_of(case, folder, device)
-    network, loss, optimizer, inferer, loader = (
-        parser.get_parsed_content(name)
-        for name in ("network", "loss", "optimizer", "train#inferer", "train#dataloader")
-    )
+    parser = training_config(case, folder, device)
+    step, batches = training_step(parser, device, compiled), endless(parser.get_parsed_content("train#dataloader"))
+    for _ in range(steps):
+        step(next(batches))
+    start_memory = begin_memory(device)
+    crops, waiting, start = 0, 0.0, time.perf_counter()
+    for _ in range(steps):
+        before = time.perf_counter()
+        batch = next(batches)
+        waiting += time.perf_counter() - before
+        crops += step(batch)
+    seconds = time.perf_counter() - start
+    memory, flops = memory_gib(device, start_memory), training_flops(parser.get_parsed_content("network"))
+    mfu = 100 * crops * flops / seconds / peak_flops(device)
+    return {"crops/s": crops / seconds, "MFU": mfu, "memory": memory, "waiting": 100 * waiting / seconds}
+
+
+def training_step(parser: ConfigParser, device: str, compiled: bool) -> Callable[[dict[str, Any]], int]:
+    """What the bundle's trainer does with a batch; returns how many crops that had."""
+    parts = ("network", "loss", "optimizer", "train#inferer")
+    network, loss, optimizer, inferer = (parser.get_parsed_content(name) for name in parts)
     prepare = parser.get_parsed_content("prepare_batch") if "prepare_batch" in parser else default_prepare_batch
     applied = torch.compile(network) if compiled else network
 
@@ -100,31 +116,18 @@ def train(case: Case, folder: str, device: str, compiled: bool, steps: int) -> M
         finish(device)
         return len(image)
 
-    batches = endless(loader)
-    for _ in range(steps):
-        step(next(batches))
-    start_memory = begin_memory(device)
-    crops, waiting, start = 0, 0.0, time.perf_counter()
-    for _ in range(steps):
-        before = time.perf_counter()
-        batch = next(batches)
-        waiting += time.perf_counter() - before
-        crops += step(batch)
-    seconds = time.perf_counter() - start
-    memory = memory_gib(device, start_memory)
-    mfu = 100 * crops * training_flops(network) / seconds / peak_flops(device)
-    return {"crops/s": crops / seconds, "MFU": mfu, "memory": memory, "waiting": 100 * waiting / seconds}
+    return step
 
 
 @torch.inference_mode()
-def segment(
-    case: Case, folder: str, device: str, compiled: bool, steps: int, volume: tuple[int, ...] = VOLUME
-) -> Measured:
-    """Preprocessed CTs of noise through the bundle's sliding windows, after one to warm up; `steps` counts windows."""
-    parser = parts_of(case, folder, device)
-    network, inferer = parser.get_parsed_content("network").eval(), parser.get_parsed_content("validate#inferer")
+def segment(case: Case, ct: Path, checkpoint: Path, device: str, compiled: bool, steps: int) -> Measured:
+    """A preprocessed CT through inference.json's inferer to labels, after one to warm up; `steps` counts windows."""
+    own = {"dataset_dir": str(ct), "checkpoint": str(checkpoint), "device": torch.device(device), "num_workers": 0}
+    parser = bundle_config(case.bundle, "inference", **case.options | own)
+    flops = inference_flops(parser.get_parsed_content("network"))
+    network, inferer = parser.get_parsed_content("predictor").eval(), parser.get_parsed_content("inferer")
     applied = torch.compile(network) if compiled else network
-    image, windows = torch.rand(1, 1, *volume, device=device), 0
+    image, windows = next(iter(parser.get_parsed_content("dataloader")))["image"].to(device), 0
 
     def counted(batch: torch.Tensor) -> torch.Tensor:
         nonlocal windows
@@ -139,7 +142,7 @@ def segment(
         done += 1
     finish(device)
     seconds, memory = time.perf_counter() - start, memory_gib(device, start_memory)
-    mfu = 100 * windows * inference_flops(network) / seconds / peak_flops(device)
+    mfu = 100 * windows * flops / seconds / peak_flops(device)
     return {"CTs/s": done / seconds, "MFU": mfu, "memory": memory}
 
 

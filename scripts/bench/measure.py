@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -22,9 +24,9 @@ Measured = dict[str, float]
 class Row:
     """One line of the table.
 
-    ratio: how many times better ours is, the median over pairs; low and high: the smallest and largest pair.
-    All of them, and baseline, are None where there is nothing to compare with. `ours` is None, and `reason` says why,
-    where this machine cannot measure the row. part: the module that measured it.
+    against: what the baseline is, in words. ratio: how many times better ours is, the median over pairs; low and high:
+    the smallest and largest pair. All of them are empty where there is nothing to compare with. `ours` is None, and
+    `reason` says why, where this machine cannot measure the row. part, commit: the module that measured it, and when.
     """
 
     name: str
@@ -32,36 +34,48 @@ class Row:
     ours: float | None
     n: int
     goal: str = ""
+    against: str = ""
     baseline: float | None = None
     ratio: float | None = None
     low: float | None = None
     high: float | None = None
     reason: str = ""
     part: str = ""
+    commit: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
         return asdict(self)
 
 
-Pairs = list[tuple[Measured, Measured]]
+Sides = Mapping[str, Callable[[], Measured]]
+Rounds = Sequence[Mapping[str, Measured]]
 
 
-def take_turns(
-    ours: Callable[[], Measured], baseline: Callable[[], Measured], pairs: int, warm_up: bool = True
-) -> Pairs:
-    """Measurements of both, turn and turn about, so that whatever else the machine does meets them alike."""
-    measured = [(ours(), baseline()) for _ in range(pairs + warm_up)]
+def take_turns(sides: Sides, rounds: int, warm_up: bool = True) -> Rounds:
+    """Measurements of all sides by name, turn and turn about, so that whatever else the machine does meets them alike.
+
+    Sides that warm up by themselves, as a process of their own has to, need no round for it.
+    """
+    measured = [{name: side() for name, side in sides.items()} for _ in range(rounds + warm_up)]
     return measured[warm_up:]
 
 
-def compare(name: str, metric: str, unit: str, pairs: Pairs, goal: str = "", more_is_better: bool = False) -> Row:
-    """The row of one metric: medians of both sides, and of the ratios of the pairs."""
-    ours, baseline = ([side[metric] for side in sides] for sides in zip(*pairs, strict=True))
-    ratios = [o / b if more_is_better else b / o for o, b in zip(ours, baseline, strict=True)]
-    return Row(
-        name, unit, median(ours), len(pairs), goal, median(baseline), median(ratios), min(ratios), max(ratios)
-    )  # fmt: skip
+def compare(
+    name: str,
+    metric: str,
+    unit: str,
+    rounds: Rounds,
+    against: str,
+    goal: str = "",
+    ours: str = "ours",
+    more_is_better: bool = False,
+) -> Row:
+    """The row of one metric of the sides `ours` and `against`: medians of both, and of the ratios of the rounds."""
+    own, other = ([sides[side][metric] for sides in rounds] for side in (ours, against))
+    ratios = [o / b if more_is_better else b / o for o, b in zip(own, other, strict=True)]
+    middle = median(ratios)
+    return Row(name, unit, median(own), len(rounds), goal, against, median(other), middle, min(ratios), max(ratios))
 
 
 def alone(name: str, unit: str, values: list[float], goal: str = "") -> Row:
@@ -90,18 +104,25 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
 
 
+def give_back() -> None:
+    """Return free memory to the system, so that what is held can be measured (Linux with glibc)."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def peak_mib(start: float = 0.0) -> float:
     """This process' largest resident memory since `forget_peak`, beyond `start`, in MiB (Linux)."""
-    return _status("VmHWM") - start
+    return status_mib("VmHWM") - start
 
 
 def forget_peak() -> float:
     """Begin a new measurement of the peak; returns the resident memory of now in MiB."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return _status("VmRSS")
+    return status_mib("VmRSS")
 
 
-def _status(field: str) -> float:
+def status_mib(field: str) -> float:
+    """A field of this process' status in MiB (Linux)."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 

@@ -27,8 +27,8 @@ class Assumptions:
     memory_share: float = 0.8
     disk_rate: float = 50e9
     storage_rate: float = 25e9
-    crop_cpu_seconds: float = 6.3e-3
-    volume_cpu_seconds: float = 2.4
+    crop_cpu_seconds: float = 3.1e-3
+    volume_cpu_seconds: float = 0.54
     volume_shape: tuple[int, ...] = (204, 154, 187)
     file_bytes: float = 41 * 2**20
     volumes: int = 1_000_000
@@ -36,7 +36,7 @@ class Assumptions:
     crops_per_visit: int = 4
     largest_batch: int = 4096
     crops_per_gpu: int = 96
-    hash_rate: float = 0.84e9
+    hash_rate: float = 1.5e9
     checkpoint_seconds: float = 1.0
     failures_per_gpu_day: float = 419 / 54 / 16384
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import subprocess
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -13,15 +14,17 @@ import torch
 
 from custom.inferers import has_bfloat16
 
-from .measure import Row
+from .measure import ROOT, Row
 
-HEADER = "| what | ours | MONAI | times better | pairs | asked |\n|---|---|---|---|---|---|"
+HEADER = "| what | ours | baseline | times better | against | pairs | asked |\n|---|---|---|---|---|---|---|"
 INTRODUCTION = """# Performance
 
-Written by `make bench`. *ours* is what the bundles do by default; *MONAI* is the same work with MONAI's own parts, put
-together as in the model zoo's bundles and MONAI's tutorials. Both take turns in one run after a warm-up; numbers are
-medians, *times better* is the median ratio of the pairs and, in brackets, the smallest and largest.
-`python -m scripts.bench --rows NAME` repeats a part; the modules of `scripts/bench/` say what each does.
+Written by `make bench`. *ours* is what the bundles do by default, unless the name says otherwise; *against* tells what
+the *baseline* is, mostly the same work with MONAI's own parts, put together as in the model zoo's bundles, MONAI's
+tutorials or the published code. All sides take turns after a warm-up, in one run or, where memory is compared, each in
+a new process (rows of a single pair have no warm-up). Numbers are medians; *times better* is the median ratio of the
+pairs and, in brackets, the smallest and largest. `python -m scripts.bench --rows NAME` repeats a part; the modules of
+`scripts/bench/` say what each does.
 
 """
 
@@ -46,9 +49,11 @@ def table(rows: Sequence[Row], header: bool = True) -> str:
         if row.ours is None:
             continue
         compared = row.ratio is not None
-        ratio = f"{row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})" if compared else ""
+        spread = f" ({row.low:.2f} to {row.high:.2f})" if compared and row.n > 1 else ""
+        ratio = f"{row.ratio:.2f}{spread}" if compared else ""
         baseline = f"{row.baseline:.4g} {row.unit}" if compared else ""
-        lines.append(f"| {row.name} | {row.ours:.4g} {row.unit} | {baseline} | {ratio} | {row.n} | {row.goal} |")
+        cells = [row.name, f"{row.ours:.4g} {row.unit}", baseline, ratio, row.against, str(row.n), row.goal]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, *(f"\nNot measured: {row.name} ({row.reason})." for row in rows if row.ours is None)])
 
 
@@ -60,11 +65,38 @@ def write_report(rows: Sequence[Row], output_dir: str | Path, threads: int) -> N
     folder = Path(output_dir)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     rows = with_earlier(rows, folder / "performance.json", machine(threads))
-    text = f"{INTRODUCTION}{machine(threads)}\n\n{table(rows)}\n\n![Times better than MONAI](figures/performance.png)\n"
+    parts = [
+        f"{machine(threads)}\n\n{commits(rows)}",
+        table(rows),
+        "![Times better than MONAI](figures/performance.png)",
+    ]
+    text = INTRODUCTION + "\n\n".join(parts) + "\n"
     (folder / "performance.md").write_text(text, encoding="utf-8")
     content = {"machine": machine(threads), "rows": [row.as_dict() for row in rows]}
     (folder / "performance.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    draw([row for row in rows if row.ratio is not None], folder / "figures" / "performance.png")
+    draw([row for row in rows if row.against.startswith("MONAI")], folder / "figures" / "performance.png")
+
+
+def commits(rows: Sequence[Row]) -> str:
+    """Which parts were measured at which commit."""
+    parts: dict[str, list[str]] = {}
+    for row in rows:
+        names = parts.setdefault(row.commit or "unknown", [])
+        names += [row.part] if row.part not in names else []
+    return "Measured at commit " + "; ".join(f"{commit}: {', '.join(names)}" for commit, names in parts.items()) + "."
+
+
+def current_commit() -> str:
+    """Short hash of the code here, with "-dirty" where what is measured differs from it; "unknown" outside git."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--", "bundles", "custom", "scripts")
+        return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def with_earlier(rows: Sequence[Row], path: Path, machine: str) -> list[Row]:
@@ -77,7 +109,7 @@ def with_earlier(rows: Sequence[Row], path: Path, machine: str) -> list[Row]:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """How many times better each compared row is, on a logarithmic axis, with the range of its pairs."""
+    """How many times better each row against MONAI's parts is, on a logarithmic axis, with the range of its pairs."""
     figure, axes = plt.subplots(figsize=(8, 0.32 * len(rows) + 1.2), layout="constrained")
     ratios = [row.ratio for row in rows]
     spread = [[row.ratio - row.low for row in rows], [row.high - row.ratio for row in rows]]

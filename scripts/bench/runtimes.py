@@ -7,60 +7,56 @@ import time
 from collections.abc import Callable
 
 import torch
-from monai.bundle import ConfigParser
-from torch import Tensor, nn
+from torch import Tensor
 
 from custom.inferers import has_bfloat16
-from custom.runtimes import example, with_runtime
+from custom.runtimes import example
 
-from .measure import ROOT, Row, absent, compare
+from .configs import CPU, bundle_config, shipped_network
+from .measure import Measured, Row, absent, compare, take_turns
 
 BUNDLES = ("unetr_btcv", "unetr_brats", "vit_cxr14")
-SINGLE, BFLOAT16, ONNX = "PyTorch", "PyTorch in bfloat16", "onnxruntime"
+SINGLE, BFLOAT16, ONNX = "PyTorch, float32", "PyTorch, bfloat16", "onnxruntime, float32"
 
 
 def measure(pairs: int) -> list[Row]:
-    """Milliseconds of each way and bundle; the baseline is PyTorch in single precision, and all ways take turns."""
+    """Milliseconds of each way and bundle; all ways take turns."""
     rows = []
     for name in BUNDLES:
-        network = shipped_network(name)
         with tempfile.TemporaryDirectory() as folder:
-            rounds = take_rounds(ways_to_run(network, example(network, 1), folder), pairs)
+            measured = take_turns(ways_to_run(name, folder), pairs)
         for way in (BFLOAT16, ONNX):
-            label = f"{name}, one window: {way} against PyTorch"
-            sides = [({"ms": one[way]}, {"ms": one[SINGLE]}) for one in rounds if way in one]
-            rows.append(compare(label, "ms", "ms", sides) if sides else absent(label, "this CPU has no bfloat16"))
+            label = f"{name}, one window: {way}"
+            here = way in measured[0]
+            rows.append(
+                compare(label, "ms", "ms", measured, SINGLE, ours=way)
+                if here
+                else absent(label, "this CPU has no bfloat16")
+            )
     return rows
 
 
-def shipped_network(name: str) -> nn.Module:
-    """The network of a bundle's inference.json with the attention that is chosen for CPUs."""
-    parser = ConfigParser()
-    parser.read_config(str(ROOT / "bundles" / name / "configs" / "inference.json"))
-    parser.update({"bundle_root": str(ROOT / "bundles" / name), "device": "cpu", "attention": "explicit"})
-    return parser.get_parsed_content("network").eval()
-
-
-def ways_to_run(network: nn.Module, image: Tensor, cache_dir: str) -> dict[str, Callable[[], Tensor]]:
-    """The same image through PyTorch in each number type that the CPU has, and through onnxruntime."""
-    exported = with_runtime(network, "onnx", cache_dir)
+def ways_to_run(name: str, cache_dir: str) -> dict[str, Callable[[], Measured]]:
+    """The same image through a bundle's network and through what its inference.json makes of it, `predictor`."""
+    network = shipped_network(name)
+    image = example(network, 1)
+    exported, kept = (
+        bundle_config(name, "inference", **CPU, runtime=runtime, cache_dir=cache_dir).get_parsed_content("predictor")
+        for runtime in ("onnx", "torch")
+    )
 
     def in_bfloat16() -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            return network(image)
+            return kept.eval()(image)
 
     ways: dict[str, Callable[[], Tensor]] = {SINGLE: lambda: network(image), ONNX: lambda: exported(image)}
-    return ways | ({BFLOAT16: in_bfloat16} if has_bfloat16("cpu") else {})
+    ways |= {BFLOAT16: in_bfloat16} if has_bfloat16("cpu") else {}
+    return {way: lambda call=call: milliseconds(call) for way, call in ways.items()}
 
 
 @torch.inference_mode()
-def take_rounds(ways: dict[str, Callable[[], Tensor]], count: int) -> list[dict[str, float]]:
-    """Milliseconds of every way in `count` rounds, after one to warm up."""
-    return [{name: milliseconds(way) for name, way in ways.items()} for _ in range(count + 1)][1:]
-
-
-def milliseconds(way: Callable[[], Tensor]) -> float:
-    """How long one call takes."""
+def milliseconds(way: Callable[[], object]) -> Measured:
+    """How long one call takes, "ms"."""
     start = time.perf_counter()
     way()
-    return 1000 * (time.perf_counter() - start)
+    return {"ms": 1000 * (time.perf_counter() - start)}

@@ -24,7 +24,7 @@ from torch import nn
 from custom.data.phantoms.ct import write_btcv
 from custom.networks import MAE, UNETR
 
-from .gpu import MAE_B, Case, parts_of
+from .gpu import MAE_B, Case, training_config
 from .plan import Assumptions, crop_bytes, plan
 from .work import Work, training_work
 
@@ -125,7 +125,7 @@ def loading(epochs: int = 10) -> None:
         write_btcv(Path(folder) / "large", 1, shape=(512, 512, 150), spacing=(0.75, 0.75, 2.5))
         image = next((Path(folder) / "large" / "imagesTr").iterdir())
         case = Case("", "mae_pretrain_ct", MAE_B | {"batch_size": 6, "num_workers": 0})
-        parser = parts_of(case, folder, "cpu")
+        parser = training_config(case, folder, "cpu")
         dataset, loader, prepare = (
             parser.get_parsed_content(f"train#{name}") for name in ("dataset", "dataloader", "preprocessing")
         )

@@ -1,14 +1,16 @@
 """Segment a CT of 512 x 512 x 128 voxels with a ViT-B UNETR, file to file.
 
-Ours is inference.json of unetr_btcv; the baseline is zoo/segment.json with the same weights: the whole volume, windows
-that overlap by half, four at a time, single precision, softmax, Invertd, argmax. The weights are the shipped ones,
-widened to a ViT-B that computes the same (`widen`), so that labels are those of a trained network.
+Ours is inference.json of unetr_btcv; the baseline is zoo/inference.json with zoo/segment.json around the same network:
+the whole volume, windows that overlap by half, four at a time, softmax, Invertd, argmax. Its "amp" is for CUDA alone,
+so that on a CPU it is in single precision. The weights are the shipped ones, widened to a ViT-B that computes the same
+(`widen`), so that labels are those of a trained network.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +18,55 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
+from torch import Tensor
 
 from custom.checkpoints import write_checkpoint
 from custom.data.phantoms.ct import generate_ct
 
+from .configs import bundle_config, shipped_network
 from .measure import ROOT, Measured, Row, alone, compare, run_command, take_turns
-from .runtimes import shipped_network
 from .widen import widen
 
-BUNDLE, ZOO = ROOT / "bundles" / "unetr_btcv", Path(__file__).with_name("zoo") / "segment.json"
+CONFIG, ZOO = ROOT / "bundles" / "unetr_btcv" / "configs" / "inference.json", Path(__file__).with_name("zoo")
 SHAPE, SPACING = (512, 512, 128), (0.75, 0.75, 2.5)
 VIT_B = {"hidden_size": 768, "num_heads": 12, "feature_size": 16}
+FEWER = {"overlap": 0.25}
+THEIRS = "MONAI's parts as in the zoo, overlap 0.5, around the same network in float32"
+Options = dict[str, Any]
 
 
 def measure(pairs: int) -> list[Row]:
-    """Time and peak memory of both, and how far their labels agree."""
+    """Time and peak memory by default and with fewer windows, how many those are, and how far labels agree."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         image, weights = write_ct(folder / "ct.nii.gz"), write_weights(folder / "model.pt", VIT_B)
-        measured = take_turns(
-            lambda: ours(image, folder / "ours", weights, VIT_B),
-            lambda: baseline(image, folder / "zoo", weights, VIT_B),
-            pairs,
-        )
-        agreement = dice_of_labels(folder / "ours" / "ct_seg.nii.gz", folder / "zoo" / "ct_seg.nii.gz")
-    names = ConfigParser.load_config_file(BUNDLE / "configs" / "inference.json")["class_names"]
+        sides = {
+            "ours": partial(ours, image, folder / "ours", weights, VIT_B),
+            "fewer": partial(ours, image, folder / "fewer", weights, VIT_B | FEWER),
+            THEIRS: partial(baseline, image, folder / "zoo", weights, VIT_B),
+        }
+        measured = take_turns(sides, pairs)
+        labels = {side: folder / side / "ct_seg.nii.gz" for side in ("ours", "fewer", "zoo")}
+        agreement, agreement_fewer = (dice_of_labels(labels[side], labels["zoo"]) for side in ("ours", "fewer"))
+        windows = windows_of_sides(image)
+    names, overlap = (bundle_config("unetr_btcv", "inference")[key] for key in ("class_names", "overlap"))
+    default, fewer = f"segment a CT, overlap {overlap}", f"segment a CT, overlap {FEWER['overlap']} (fewer windows)"
     return [
-        compare("segment a CT: time", "s", "s", measured, ">= 5"),
-        compare("segment a CT: peak memory", "MiB", "MiB", measured, ">= 5"),
-        *(
-            alone(f"segment a CT: Dice of both outputs, {names[label - 1]}", "", [value], ">= 0.995")
-            for label, value in agreement.items()
-        ),
+        compare(f"{default}: time", "s", "s", measured, THEIRS, ">= 5"),
+        compare(f"{default}: peak memory", "MiB", "MiB", measured, THEIRS, ">= 5"),
+        compare(f"{fewer}: time", "s", "s", measured, THEIRS, ours="fewer"),
+        compare(f"{fewer}: peak memory", "MiB", "MiB", measured, THEIRS, ours="fewer"),
+        *(alone(f"segment a CT: windows, {side}", "windows", [count]) for side, count in windows.items()),
+        *dice_rows(default, agreement, names, ">= 0.995"),
+        *dice_rows(fewer, agreement_fewer, names),
+    ]
+
+
+def dice_rows(name: str, agreement: dict[int, float], names: list[str], goal: str = "") -> list[Row]:
+    """A row an organ."""
+    return [
+        alone(f"{name}: Dice of both outputs, {names[label - 1]}", "", [value], goal)
+        for label, value in agreement.items()
     ]
 
 
@@ -59,50 +78,73 @@ def write_ct(path: Path, slices: int = SHAPE[2]) -> Path:
     return path
 
 
-def write_weights(path: Path, options: dict[str, int]) -> Path:
+def write_weights(path: Path, options: Options) -> Path:
     """The shipped weights of unetr_btcv for a network with other `options`."""
-    network = widen(shipped_network("unetr_btcv"), network_with(options))
-    write_checkpoint({"model": network.state_dict()}, path)
+    large = bundle_config("unetr_btcv", "inference", **options).get_parsed_content("network_def")
+    write_checkpoint({"model": widen(shipped_network("unetr_btcv"), large).state_dict()}, path)
     return path
 
 
-def network_with(options: dict[str, int]) -> torch.nn.Module:
-    """The untrained network of unetr_btcv with other `options`."""
-    return parser_with(options).get_parsed_content("network_def")
-
-
-def parser_with(options: dict[str, int]) -> ConfigParser:
-    """inference.json of unetr_btcv with other `options`."""
-    parser = ConfigParser()
-    parser.read_config(BUNDLE / "configs" / "inference.json")
-    parser.update(options)
-    return parser
-
-
-def ours(image: Path, output_dir: Path, weights: Path, options: dict[str, int]) -> Measured:
-    """The bundle's inference with its defaults."""
-    command = ["monai.bundle", "run", "--config_file", str(BUNDLE / "configs" / "inference.json")]
-    command += ["--bundle_root", str(BUNDLE), "--dataset_dir", str(image), "--output_dir", str(output_dir)]
-    command += ["--checkpoint", str(weights)]
+def ours(image: Path, output_dir: Path, weights: Path, options: Options) -> Measured:
+    """The bundle's inference with these options, else its defaults."""
+    command = ["monai.bundle", "run", "--config_file", str(CONFIG), "--bundle_root", str(CONFIG.parents[1])]
+    command += ["--dataset_dir", str(image), "--output_dir", str(output_dir), "--checkpoint", str(weights)]
     return run_command(command + [part for key, value in options.items() for part in (f"--{key}", str(value))])
 
 
-def baseline(image: Path, output_dir: Path, weights: Path, options: dict[str, int]) -> Measured:
+def baseline(image: Path, output_dir: Path, weights: Path, options: Options) -> Measured:
     """The same network in MONAI's own parts."""
-    definition = image.with_name("network.json")
-    definition.write_text(json.dumps({"network_def": resolved_network(options)}), encoding="utf-8")
-    command = ["monai.bundle", "run", "--config_file", f"['{ZOO}','{definition}']", "--dataset_dir", str(image)]
+    files = str([str(file) for file in zoo_files(image.parent, options)])
+    command = ["monai.bundle", "run", "--config_file", files, "--dataset_dir", str(image)]
     return run_command([*command, "--output_dir", str(output_dir), "--checkpoint", str(weights)])
 
 
-def resolved_network(options: dict[str, int]) -> dict[str, Any]:
+def zoo_files(folder: Path, options: Options) -> list[Path]:
+    """The baseline's configs; the last, in `folder`, holds the bundle's network, window, voxels and grey levels."""
+    parser = bundle_config("unetr_btcv", "inference", **options)
+    low, high = parser.get_parsed_content("intensity_range")
+    values = {
+        "network_def": resolved_network(parser),
+        "inferer#roi_size": parser["img_size"],
+        "preprocessing#transforms#3#pixdim": parser["spacing"],
+        "preprocessing#transforms#4#a_min": low,
+        "preprocessing#transforms#4#a_max": high,
+    }
+    (folder / "zoo.json").write_text(json.dumps(values), encoding="utf-8")
+    return [ZOO / "inference.json", ZOO / "segment.json", folder / "zoo.json"]
+
+
+def resolved_network(parser: ConfigParser) -> dict[str, Any]:
     """The definition of the network without references to the rest of its config."""
-    parser = parser_with(options)
-    definition = parser["network_def"]
     return {
         key: value if key == "_target_" else parser.get_parsed_content(f"network_def#{key}")
-        for key, value in definition.items()
+        for key, value in parser["network_def"].items()
     }
+
+
+def windows_of_sides(image: Path) -> dict[str, int]:
+    """How many windows each side takes of the CT."""
+    zoo = ConfigParser()
+    zoo.read_config([str(file) for file in zoo_files(image.parent, {})])
+    default, fewer = (bundle_config("unetr_btcv", "inference", **options) for options in ({}, FEWER))
+    ways = {f"ours, overlap {parser['overlap']}": parser for parser in (default, fewer)} | {"MONAI's, overlap 0.5": zoo}
+    for parser in ways.values():
+        parser["dataset_dir"] = str(image)
+    return {name: count_windows(parser) for name, parser in ways.items()}
+
+
+def count_windows(parser: ConfigParser) -> int:
+    """Windows of the config's inferer on its preprocessed image, without a network."""
+    count = 0
+
+    def network(windows: Tensor) -> Tensor:
+        nonlocal count
+        count += len(windows)
+        return torch.zeros_like(windows)
+
+    batch = next(iter(parser.get_parsed_content("dataloader")))
+    parser.get_parsed_content("inferer")(batch["image"], network)
+    return count
 
 
 def dice_of_labels(first: Path, second: Path) -> dict[int, float]:

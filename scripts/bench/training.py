@@ -1,4 +1,4 @@
-"""Steps of training, timed, and the parts of a bundle that take them: what the rows of the networks share."""
+"""Steps of training, timed: what the rows of the networks share."""
 
 from __future__ import annotations
 
@@ -6,25 +6,11 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from statistics import median
-from typing import Any
 
-from monai.bundle import ConfigParser
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .measure import ROOT, Measured
-
-
-def paper_bundle(name: str, **settings: Any) -> ConfigParser:
-    """The training configuration of a bundle at the paper's size, on the CPU; `settings` replace its values."""
-    configs = ROOT / "bundles" / name / "configs"
-    parser = ConfigParser()
-    parser.read_config([str(configs / "train.json"), str(configs / "paper.json")])
-    for key, value in {"bundle_root": str(ROOT / "bundles" / name), "device": "cpu", "attention": "explicit"}.items():
-        parser[key] = value
-    for key, value in settings.items():
-        parser[key] = value
-    return parser
+from .measure import Measured
 
 
 def timed_steps(loss: Callable[[], Tensor], optimizer: Optimizer, repeats: int = 3) -> Measured:

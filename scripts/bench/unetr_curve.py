@@ -21,7 +21,7 @@ from torch import Tensor
 
 from custom.data.phantoms.ct import generate_ct
 
-from .training import paper_bundle
+from .configs import CPU, bundle_config
 
 CURVES = {"float32": (False, 0), "float32, other order": (False, 1), "bfloat16": (True, 0)}
 MARGIN, FIELD = 1.25, 360.0  # a scan is this many times longer than a crop, and shows so many mm, along every axis
@@ -40,31 +40,34 @@ def compare(
     """Write unetr_curve.csv and .png, and print how far the curves lie apart over the last quarter, 50 steps of 200.
 
     Args:
-        steps: of each training.
+        steps, learning_rate: of each training; the rate is constant.
         image_size: voxels of a crop along an axis.
         hidden_size, num_layers: of the Vision Transformer; 64 channels a head.
         patients: generated scans that the crops are of.
-        learning_rate: constant, the same in all three.
         output_dir: folder for both files; made where missing.
     """
-    scans = [scan(index, image_size) for index in range(patients)]
     sizes = {"img_size": [image_size] * 3, "hidden_size": hidden_size, "num_layers": num_layers}
     sizes |= {"num_heads": hidden_size // 64, "learning_rate": learning_rate}
+    scans = [scan(index, image_size) for index in range(patients)]
     curves = {
         name: train(random_crops(scans, steps, image_size, order), amp, sizes) for name, (amp, order) in CURVES.items()
     }
-    folder = Path(output_dir)
+    write(curves, Path(output_dir))
+    sys.stdout.write(summary(curves, last=max(1, steps // 4)) + "\n")
+
+
+def write(curves: dict[str, NDArray[np.float64]], folder: Path) -> None:
+    """Both files."""
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(curves, folder / "unetr_curve.csv")
     draw(curves, folder / "unetr_curve.png")
-    sys.stdout.write(summary(curves, last=max(1, steps // 4)) + "\n")
 
 
 def scan(index: int, image_size: int) -> Crop:
     """Image scaled to 0..1 as unetr_btcv does, and labels, (S, S, S) each, of the middle of a generated abdomen."""
     voxels = round(image_size * MARGIN)
     hu, label = generate_ct(0, index, [voxels] * 3, [FIELD / voxels] * 3)
-    low, high = paper_bundle("unetr_btcv").get_parsed_content("intensity_range")
+    low, high = bundle_config("unetr_btcv", "train", "paper").get_parsed_content("intensity_range")
     image = ((torch.from_numpy(hu).float() - low) / (high - low)).clamp(0, 1)
     return image, torch.from_numpy(label).float()
 
@@ -85,7 +88,7 @@ def random_crops(scans: Sequence[Crop], steps: int, image_size: int, order: int)
 def train(crops: Sequence[Crop], amp: bool, sizes: dict[str, object]) -> NDArray[np.float64]:
     """The loss of every step, one a crop, with unetr_btcv's parts at the given sizes and the same first weights."""
     torch.manual_seed(0)
-    bundle = paper_bundle("unetr_btcv", amp=amp, **sizes)
+    bundle = bundle_config("unetr_btcv", "train", "paper", **CPU, amp=amp, **sizes)
     parts = ("network", "loss", "optimizer", "train#inferer")
     network, loss, optimizer, inferer = (bundle.get_parsed_content(part) for part in parts)
     losses = []

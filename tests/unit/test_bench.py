@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,17 +12,22 @@ import pytest
 import torch
 
 from custom.networks import UNETR
+from scripts.bench import report
+from scripts.bench.__main__ import bench
 from scripts.bench.measure import Row, alone, compare, in_child, run_command, take_turns
 from scripts.bench.report import table, write_report
 from scripts.bench.widen import widen
 
 
 def test_ratios_are_of_pairs_and_larger_is_better_whatever_the_unit() -> None:
-    pairs = [({"s": 2.0}, {"s": 8.0}), ({"s": 1.0}, {"s": 5.0}), ({"s": 4.0}, {"s": 8.0})]
-    row = compare("work", "s", "s", pairs)
+    times = [(2.0, 8.0), (1.0, 5.0), (4.0, 8.0)]
+    rounds = [{"ours": {"s": own}, "other": {"s": 0.5}, "MONAI": {"s": theirs}} for own, theirs in times]
+    row = compare("work", "s", "s", rounds, "MONAI")
+    assert row.against == "MONAI"
     assert (row.ours, row.baseline, row.ratio, row.low, row.high, row.n) == (2.0, 8.0, 4.0, 2.0, 5.0, 3)
-    speed = compare("work", "s", "images/s", pairs, more_is_better=True)
+    speed = compare("work", "s", "images/s", rounds, "MONAI", more_is_better=True)
     assert (speed.ratio, speed.low, speed.high) == (0.25, 0.2, 0.5)
+    assert compare("work", "s", "s", rounds, "MONAI", ours="other").ratio == 16
 
 
 def test_sides_take_turns_and_the_first_round_does_not_count() -> None:
@@ -30,9 +37,10 @@ def test_sides_take_turns_and_the_first_round_does_not_count() -> None:
         calls.append(name)
         return {"call": len(calls)}
 
-    pairs = take_turns(lambda: side("ours"), lambda: side("baseline"), 2)
-    assert calls == ["ours", "baseline"] * 3
-    assert pairs == [({"call": 3}, {"call": 4}), ({"call": 5}, {"call": 6})]
+    names = ("a", "b", "c")
+    rounds = take_turns({name: lambda name=name: side(name) for name in names}, 2)
+    assert calls == [*names] * 3
+    assert rounds == [{name: {"call": first + place} for place, name in enumerate(names)} for first in (4, 7)]
 
 
 def allocate(mebibytes: int) -> dict[str, float]:
@@ -54,15 +62,69 @@ def test_a_failing_command_is_told_with_its_output() -> None:
 
 def test_the_report_holds_every_row(tmp_path: Path) -> None:
     rows = [
-        compare("step", "s", "s", [({"s": 1.0}, {"s": 3.0})] * 5, ">= 2"),
+        compare("step", "s", "s", [{"ours": {"s": 1.0}, "MONAI's step": {"s": 3.0}}] * 5, "MONAI's step", ">= 2"),
         alone("cells with several classes", "%", [1.5, 2.5]),
     ]
     write_report(rows, tmp_path, threads=2)
     text = (tmp_path / "performance.md").read_text(encoding="utf-8")
-    assert table(rows) in text and "| step | 1 s | 3 s | 3.00 (3.00 to 3.00) | 5 | >= 2 |" in text
+    assert table(rows) in text and "| step | 1 s | 3 s | 3.00 (3.00 to 3.00) | MONAI's step | 5 | >= 2 |" in text
     content = json.loads((tmp_path / "performance.json").read_text(encoding="utf-8"))
     assert [Row(**row) for row in content["rows"]] == rows
     assert (tmp_path / "figures" / "performance.png").stat().st_size > 1000
+
+
+def test_a_single_pair_has_no_range() -> None:
+    row = compare("step", "s", "s", [{"ours": {"s": 1.0}, "MONAI": {"s": 3.0}}], "MONAI")
+    assert table([row]).endswith("| step | 1 s | 3 s | 3.00 | MONAI | 1 |  |")
+
+
+def test_the_figure_shows_rows_against_monai_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = [{"ours": {"s": 1.0}, "MONAI's step": {"s": 3.0}, "PyTorch": {"s": 2.0}}]
+    drawn: list[Row] = []
+    monkeypatch.setattr(report, "draw", lambda rows, path: drawn.extend(rows))
+    rows = [compare(against, "s", "s", rounds, against) for against in ("MONAI's step", "PyTorch")]
+    write_report([*rows, alone("size", "MiB", [1.0])], tmp_path, 2)
+    assert [row.name for row in drawn] == ["MONAI's step"]
+
+
+def git(folder: Path, *arguments: str) -> None:
+    """Run git in a repository of the test's own."""
+    own = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    own |= {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    subprocess.run(["git", *arguments], cwd=folder, env=os.environ | own, check=True, capture_output=True)
+
+
+def test_a_row_is_of_a_commit_or_of_changes_on_top_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert report.current_commit() == "unknown"
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "a.py").write_text("1")
+    git(tmp_path, "init")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "a")
+    clean = report.current_commit()
+    (tmp_path / "performance.json").write_text("a report is not what is measured")
+    assert report.current_commit() == clean and "dirty" not in clean
+    (tmp_path / "scripts" / "a.py").write_text("2")
+    assert report.current_commit() == f"{clean}-dirty"
+
+
+def test_the_report_tells_the_commits_of_its_parts(tmp_path: Path) -> None:
+    write_report([replace(alone(name, "s", [1.0]), part=name, commit="old") for name in ("a", "b")], tmp_path, 2)
+    write_report([replace(alone("b", "s", [1.0]), part="b", commit="new")], tmp_path, 2)
+    assert "Measured at commit old: a; new: b." in (tmp_path / "performance.md").read_text(encoding="utf-8")
+
+
+def test_a_part_that_fails_loses_nothing_of_those_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
+    monkeypatch.setattr("scripts.bench.mae.measure", lambda pairs: [alone("a step", "s", [1.0])])
+    monkeypatch.setattr("scripts.bench.unetr.measure", lambda pairs: [][0])
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    with pytest.raises(IndexError):
+        bench("mae,unetr", threads=threads, output_dir=str(tmp_path))
+    (row,) = json.loads((tmp_path / "performance.json").read_text(encoding="utf-8"))["rows"]
+    assert (row["name"], row["part"], row["commit"]) == ("a step", "mae", report.current_commit())
 
 
 def test_rows_measured_again_replace_those_of_their_part_alone(tmp_path: Path) -> None:

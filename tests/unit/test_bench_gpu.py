@@ -11,7 +11,7 @@ from scripts.bench import gpu
 from scripts.bench.measure import absent, alone, compare
 from scripts.bench.report import table, write_report
 from scripts.bench.work import training_flops
-from scripts.tiny import TINY, write_data
+from scripts.tiny import IMAGES, TINY, write_data, write_weights
 
 
 def block_flops(tokens: int, width: int) -> int:
@@ -53,7 +53,8 @@ def test_a_training_row_can_be_measured(case: gpu.Case, folder: Path) -> None:
 
 
 def test_the_inference_row_can_be_measured(folder: Path) -> None:
-    found = gpu.segment(tiny(gpu.CASES[-1]), str(folder), "cpu", compiled=False, steps=1, volume=(40, 32, 32))
+    weights = write_weights("unetr_btcv", ["inference"], folder / "unetr.pt")
+    found = gpu.segment(tiny(gpu.CASES[-1]), folder / "ct" / IMAGES["btcv"], weights, "cpu", compiled=False, steps=1)
     assert found["CTs/s"] > 0
     assert 0 < found["MFU"] < 100
 
@@ -74,8 +75,8 @@ def test_a_card_that_is_not_listed_is_measured(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_report_lists_what_was_not_measured(tmp_path: Path) -> None:
-    measured = [({"s": 1.0}, {"s": 3.0}), ({"s": 2.0}, {"s": 4.0})]
-    rows = [compare("speed", "s", "s", measured), absent("a GPU", "no GPU here"), alone("size", "MiB", [5.0])]
+    measured = [{"ours": {"s": 1.0}, "MONAI": {"s": 3.0}}, {"ours": {"s": 2.0}, "MONAI": {"s": 4.0}}]
+    rows = [compare("speed", "s", "s", measured, "MONAI"), absent("a GPU", "no GPU here"), alone("size", "MiB", [5.0])]
     write_report(rows, tmp_path, threads=1)
     text = (tmp_path / "performance.md").read_text(encoding="utf-8")
     assert "Not measured: a GPU (no GPU here)." in text
