@@ -50,9 +50,14 @@ def test_other_convolutions_are_left_alone(convolution: nn.Module) -> None:
     assert not is_pointwise(convolution)
 
 
-def test_unetr_has_no_convolution_of_kernel_1_left() -> None:
-    modules = list(UNETR(1, 3, [16, 16, 16], 8, 4, 24, 4, 2).decoder.modules())
-    assert not any(is_pointwise(module) for module in modules)
-    assert (
-        sum(isinstance(module, Pointwise) for module in modules) == 5
-    )  # five blocks change width, the last for logits
+def test_unetr_computes_what_it_would_with_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To 1e-5 of scores of about 1, with the same weights under the same names."""
+    options = {"patch_size": 8, "feature_size": 4, "hidden_size": 24, "num_layers": 4, "num_heads": 2}
+    network = UNETR(1, 3, [16, 16, 16], **options).eval()
+    monkeypatch.setattr("custom.networks.unetr.make_pointwise", lambda module: None)
+    plain = UNETR(1, 3, [16, 16, 16], **options).eval()
+    assert any(is_pointwise(module) for module in plain.decoder.modules())
+    plain.load_state_dict(network.state_dict())
+    image = torch.randn(2, 1, 16, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(network(image), plain(image), rtol=1e-4, atol=1e-5)
