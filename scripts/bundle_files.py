@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-# What running a bundle leaves in its folder, and Python in `custom`.
-NEVER_COPIED = ("__pycache__", "*.pyc", "eval", "cache", "logs")
+# What running a bundle leaves in its folder, Python in `custom`, and the part of it that compares bundles from outside.
+NEVER_COPIED = ("__pycache__", "*.pyc", "eval", "cache", "logs", "study")
 
 
 def copy_bundle(source: str | Path, target: str | Path, left_out: Sequence[str] = ()) -> Path:

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 from sklearn.ensemble import RandomForestClassifier
 
+from custom.study.pixels import intensity_features
+
 from .phantom_populations import CT, Case, Population
-
-
-def intensity_features(prepared: NDArray) -> NDArray[np.float32]:
-    """Of (C, H, W, D): the voxel, and mean and standard deviation over cubes of 3, 5 and 9: (H, W, D, 7 C)."""
-    features = list(prepared)
-    for channel in prepared:
-        for size in (3, 5, 9):
-            mean = uniform_filter(channel, size)
-            spread = np.sqrt(np.clip(uniform_filter(channel**2, size) - mean**2, 0, None))
-            features += [mean, spread]
-    return np.stack(features, axis=-1)
 
 
 def position_features(shape: tuple[int, ...]) -> NDArray[np.float32]:

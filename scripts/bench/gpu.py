@@ -21,12 +21,13 @@ from monai.bundle import ConfigParser
 from monai.engines.utils import default_prepare_batch
 
 from custom.data.phantoms.ct import write_btcv
+from custom.study.flops import training_flops
 
 from .configs import bundle_config
 from .measure import Measured, Row, absent, alone, forget_peak, peak_mib
 from .segment import SHAPE, write_ct, write_weights
 from .segment import VIT_B as WIDTHS
-from .work import inference_flops, training_flops
+from .work import inference_flops
 
 PEAKS = {  # dense bfloat16 FLOP/s by vendor data sheets, sparsity off
     r"A100": 312e12,

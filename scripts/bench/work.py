@@ -6,7 +6,6 @@ optimiser do not count.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from custom.networks import MAE, UNETR, MaskedPretraining
-from custom.networks.vit import Attention
+from custom.networks import UNETR
+from custom.study.flops import on_meta, output_of
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,6 @@ def training_work(network: nn.Module) -> Work:
     return Work(counter.get_total_flops(), launches.count, sum(kept.values()), trained)
 
 
-def training_flops(network: nn.Module) -> int:
-    """Forward and backward of one crop."""
-    return training_work(network).flops
-
-
 @torch.no_grad()
 def inference_flops(network: UNETR) -> int:
     """Forward of one window."""
@@ -78,20 +72,3 @@ class Launches(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += not func.is_view
         return func(*args, **(kwargs or {}))
-
-
-def on_meta(network: nn.Module) -> tuple[nn.Module, list[Tensor]]:
-    """A copy without memory, and what it takes: an image, and for a MAE which patches are kept and hidden."""
-    network = network.mae if isinstance(network, MaskedPretraining) else network
-    image = torch.zeros(1, network.encoder.patch_embed.proj.in_channels, *network.encoder.img_size)
-    inputs = [image, *(network.mask(image) if isinstance(network, MAE) else ())]
-    counted = copy.deepcopy(network).to("meta")
-    for module in counted.modules():
-        if isinstance(module, Attention):
-            module.explicit = True  # the fused backward computes its scores twice, which is no progress
-    return counted, [tensor.to("meta") for tensor in inputs]
-
-
-def output_of(network: nn.Module, inputs: list[Tensor]) -> Tensor:
-    """What the loss sees."""
-    return network.predict(*inputs).values if isinstance(network, MAE) else network(*inputs)

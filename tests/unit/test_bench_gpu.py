@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from custom.networks import MAE
+from custom.study.flops import training_flops
 from scripts.bench import gpu
 from scripts.bench.measure import absent, alone, compare
 from scripts.bench.report import table, write_report
-from scripts.bench.work import training_flops
 from scripts.tiny import IMAGES, TINY, write_data, write_weights
 
 

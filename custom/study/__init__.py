@@ -1,0 +1,1 @@
+"""The controlled comparison: does self pre-training help on these images? `python -m scripts.compare` runs it."""

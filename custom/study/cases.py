@@ -1,0 +1,125 @@
+"""Which cases a comparison uses: the bundle's own sections, fixed once, and the labelled part of the training cases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..files import case_name, replacing, source_of
+from .recipe import read_parser
+from .settings import Settings
+
+Item = dict[str, Any]
+
+
+def list_sections(settings: Settings) -> dict[str, list[Item]]:
+    """Training, validation and test items of the bundle, with labels.
+
+    Raises:
+        InputError: two of the sections share an image or a patient, so that a choice or a score would mean nothing.
+    """
+    recipe = settings.recipe
+    options = {**settings.shared, **settings.fine_tuning, "dataset_dir": settings.dataset_dir}
+    training = read_parser(recipe.bundle, ("train",), options)
+    testing = read_parser(recipe.bundle, ("train", "evaluate"), options)
+    sections = {
+        "training": training.get_parsed_content("train#data"),
+        "validation": training.get_parsed_content("validate#data"),
+        "test": testing.get_parsed_content("validate#data"),
+    }
+    for first, second in (("training", "validation"), ("training", "test"), ("validation", "test")):
+        shared = {group_of(item) for item in sections[first]} & {group_of(item) for item in sections[second]}
+        if shared:
+            raise InputError(
+                f"{first} and {second} share {len(shared)} cases or patients, first {sorted(shared)[0]}; set split, "
+                "validation_cases, validation_fraction or test_fraction so that they do not"
+            )
+    return sections
+
+
+def group_of(item: Mapping[str, Any]) -> str:
+    """What is drawn or held out as a whole: the patient where it is known, else the image."""
+    return str(item.get("patient") or source_of(item["image"]))
+
+
+def choose_labelled(items: Sequence[Item], count: int, seed: int) -> list[Item]:
+    """At least `count` of the items, patient by patient in an order that depends on `seed` alone; all of them for 0.
+
+    A larger count takes the same items and more. InputError where there are too few.
+    """
+    if not count:
+        return list(items)
+    if count > len(items):
+        raise InputError(f"{count} labelled cases are asked for, there are {len(items)}; lower cases")
+    groups = sorted({group_of(item) for item in items})
+    rank = {groups[place]: order for order, place in enumerate(np.random.default_rng(seed).permutation(len(groups)))}
+    ordered = sorted(items, key=lambda item: rank[group_of(item)])
+    last = rank[group_of(ordered[count - 1])]
+    return [item for item in items if rank[group_of(item)] <= last]
+
+
+def without_labels(items: Sequence[Item]) -> list[Item]:
+    """What pre-training gets to see."""
+    return [{key: value for key, value in item.items() if key != "label"} for item in items]
+
+
+def sources_of(items: Sequence[Item], dataset_dir: str | Sequence[str]) -> dict[str, int]:
+    """Which of several folders each image comes from, by the image's name and, as names may repeat, by its path."""
+    folders = [dataset_dir] if isinstance(dataset_dir, str) else list(dataset_dir)
+    found = {}
+    for item in items:
+        path = Path(item["image"]).resolve()
+        number = next(place for place, folder in enumerate(folders) if path.is_relative_to(Path(folder).resolve()))
+        found |= {case_name(path): number, item["image"]: number}
+    return found
+
+
+class CaseLists:
+    """The lists as files of `folder`, for the configs to read: `write` once, then `path` of each."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.folder, self.settings = folder, settings
+        self.sections = list_sections(settings)
+
+    def count(self, cases: int, seed: int) -> int:
+        """How many items the labelled list has."""
+        return len(choose_labelled(self.sections["training"], cases, seed))
+
+    def write(self) -> None:
+        """Write every list that a run may name."""
+        for name, items in self._all():
+            with replacing(self.folder / name) as beside:
+                beside.write_text(json.dumps(items, indent=1), encoding="utf-8")
+
+    def labelled(self, cases: int, seed: int) -> Path:
+        """The training items of a fine-tuning."""
+        return self.folder / (f"labelled_{cases}_seed{seed}.json" if cases else "training.json")
+
+    def images(self, cases: int, seed: int) -> Path:
+        """The training images of a pre-training, without labels: all, or those of a fine-tuning."""
+        whole = self.settings.pretrain_on == "all" or not cases
+        return self.folder / ("images.json" if whole else f"images_{cases}_seed{seed}.json")
+
+    def section(self, name: str) -> Path:
+        """The items of validation or test."""
+        return self.folder / f"{name}.json"
+
+    def _all(self) -> Iterator[tuple[str, list[Item]]]:
+        for name, items in self.sections.items():
+            yield f"{name}.json", items
+        yield "images.json", without_labels(self.sections["training"])
+        for cases in (cases for cases in self.settings.cases if cases):
+            for seed in range(self.settings.seeds):
+                items = choose_labelled(self.sections["training"], cases, seed)
+                yield self.labelled(cases, seed).name, items
+                yield f"images_{cases}_seed{seed}.json", without_labels(items)
+
+
+def read_items(path: str | Path) -> list[Item]:
+    """A list that `CaseLists` wrote, for a config's `data`."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))

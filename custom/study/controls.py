@@ -1,0 +1,55 @@
+"""Controls: what pre-training would teach without anatomy, and what UNETR or ViT do without a transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, RandomizableTransform
+from torch import nn
+
+from ..networks import ViT
+from ..networks.tokens import patch_grid, patchify, unpatchify
+
+
+class ShuffleBlocksd(MapTransform, RandomizableTransform):
+    """Cut an image into blocks and put them back in a random order, the same for all keys: texture without anatomy.
+
+    Args:
+        keys: arrays (C, H, W[, D]) of equal spatial shape.
+        block: size of a block in voxels, one number an axis; must divide the image.
+        allow_missing_keys: whether keys may be missing.
+    """
+
+    def __init__(self, keys: KeysCollection, block: Sequence[int], allow_missing_keys: bool = False) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        RandomizableTransform.__init__(self, prob=1.0)
+        self.block = [int(size) for size in block]
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result, order = dict(data), None
+        for key in self.key_iterator(result):
+            image = torch.as_tensor(result[key])
+            grid = patch_grid(image.shape[1:], self.block)
+            if order is None:
+                order = torch.from_numpy(self.R.permutation(prod(grid)).astype(np.int64))
+            result[key] = unpatchify(patchify(image[None], self.block)[:, order], grid, self.block)[0]
+        return result
+
+
+def block_size(img_size: Sequence[int], patch_size: Sequence[int]) -> list[int]:
+    """The largest block of at most two patches an axis that divides the image: small enough to hide where it was."""
+    pairs = zip(img_size, patch_size, strict=True)
+    return [patch * (2 if size % (2 * patch) == 0 else 1) for size, patch in pairs]
+
+
+def without_blocks(network: nn.Module) -> nn.Module:
+    """The network with every transformer block replaced by nothing: tokens stay embedded patches."""
+    encoder = network if isinstance(network, ViT) else network.encoder
+    for index in range(len(encoder.blocks)):
+        encoder.blocks[index] = nn.Identity()
+    return network

@@ -1,0 +1,95 @@
+"""Figures of a comparison, as pictures for a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from .curves import curves_of, mean_curve, read_monitor
+from .results import Results
+from .settings import ARMS
+from .statistics import summarise
+
+COLOURS = {
+    "scratch": "#b3541e", "self": "#1f5fa8", "scratch_long": "#e0a458", "broken": "#7a4fa3", "pixels": "#777777",
+    "identity": "#3a8a5f", "given": "#c2457d",
+}  # fmt: skip
+TRIVIAL = {
+    "neighbour_mean_loss": "mean of visible neighbours",
+    "position_mean_loss": "training mean at that position",
+    "flat_patch_loss": "flat patch",
+}
+
+
+def embedded(png: bytes) -> str:
+    """Base64, as pages take it."""
+    return base64.b64encode(png).decode()
+
+
+def picture(figure: Figure) -> str:
+    """A figure as embedded PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110, bbox_inches="tight")
+    return embedded(buffer.getvalue())
+
+
+def draw_curves(results: Results, cases: int) -> str:
+    """Validation score against iterations of fine-tuning: each seed thin, their mean bold."""
+    plan, figure = results.plan, Figure(figsize=(7, 4))
+    axes = figure.subplots()
+    for arm in [arm for arm in plan.settings.arms if arm != "pixels"]:
+        curves = curves_of(plan, results.rates, arm, cases)
+        for steps, values in curves:
+            axes.plot(steps, values, color=COLOURS[arm], lw=0.6, alpha=0.5)
+        axes.plot(*mean_curve(curves), color=COLOURS[arm], lw=2, label=ARMS[arm])
+    axes.set(xlabel="iterations of fine-tuning", ylabel=f"mean {plan.recipe.metric} on validation cases", xscale="log")
+    axes.legend(frameon=False, fontsize=8)
+    return picture(figure)
+
+
+def draw_cases(results: Results) -> str:
+    """Score and its interval against the number of labelled cases."""
+    plan, figure = results.plan, Figure(figsize=(7, 4))
+    axes = figure.subplots()
+    counts = {cases: plan.lists.count(cases, 0) for cases in plan.settings.cases}
+    for place, arm in enumerate(plan.settings.arms):
+        numbers = sorted(counts, key=counts.__getitem__)
+        points = [summarise(results.scores[arm, cases, "last"]) for cases in numbers]
+        x = np.array([counts[cases] for cases in numbers]) * 1.02**place  # so that bars do not hide each other
+        mean, low, high = np.array(points).T
+        axes.errorbar(
+            x, mean, [mean - low, high - mean], fmt="o-", color=COLOURS[arm], label=ARMS[arm], capsize=2, lw=1
+        )
+    ticks = sorted(counts.values())
+    axes.set(xlabel="labelled cases", ylabel=f"mean {plan.recipe.metric}, 95 % interval", xscale="log")
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.legend(frameon=False, fontsize=8)
+    return picture(figure)
+
+
+def draw_pretraining(results: Results) -> str:
+    """Masked loss beside the trivial predictors, and effective ranks, of each arm's first pre-training; "" if none."""
+    first = {}
+    for run in results.plan.pretrainings():
+        first.setdefault(run.name.partition("/")[2].partition("_")[0], read_monitor(results.plan.path(run.name)))
+    if not first:
+        return ""
+    figure = Figure(figsize=(10, 3.6 * len(first)))
+    grid = figure.subplots(len(first), 2, squeeze=False)
+    for (loss, rank), (arm, columns) in zip(grid, first.items(), strict=True):
+        steps = columns["iteration"]
+        loss.plot(steps, columns["masked_loss"], label="masked autoencoder", lw=2, color=COLOURS[arm])
+        for column, name in TRIVIAL.items():
+            loss.plot(steps, columns[column], label=name, lw=1)
+        loss.set(xlabel="iteration", title=f"{ARMS[arm]}: masked loss")
+        loss.legend(frameon=False, fontsize=8)
+        for name in [name for name in columns if name.startswith("rank_block")]:
+            rank.plot(steps, columns[name], label=name.removeprefix("rank_").replace("_", " "), lw=1)
+        rank.set(xlabel="iteration", title=f"{ARMS[arm]}: effective rank of each block", ylim=(0, None))
+        rank.legend(frameon=False, fontsize=7, ncols=2)
+    figure.tight_layout()
+    return picture(figure)

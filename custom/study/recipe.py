@@ -1,0 +1,97 @@
+"""What a comparison needs to know of a bundle, found from the bundle's own configs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+from monai.bundle.utils import merge_kv
+
+from ..errors import InputError
+
+PRETRAINING_OF_CT = "mae_pretrain_ct"  # the sibling of a bundle that has no pretrain.json of its own
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a task is pre-trained and fine-tuned.
+
+    bundle: fine-tunes and evaluates. pretraining_bundle: pre-trains its encoder. pretrain: stems of the config files
+    that do. encoder: the file of weights that they write. classifies: findings of an image rather than its voxels.
+    """
+
+    bundle: Path
+    pretraining_bundle: Path
+    pretrain: tuple[str, ...]
+    encoder: str
+    classifies: bool
+
+    @property
+    def metric(self) -> str:
+        """What the comparison is about."""
+        return "AUC" if self.classifies else "Dice"
+
+    @property
+    def curve(self) -> str:
+        """The scalar that validation logs after each epoch it runs in."""
+        return "val_mean_auc" if self.classifies else "val_mean_dice"
+
+
+def find_recipe(bundle: str | Path) -> Recipe:
+    """The recipe of a task bundle; InputError for a folder that is none."""
+    bundle = Path(bundle).resolve()
+    for stem in ("train", "evaluate"):
+        if not (bundle / "configs" / f"{stem}.json").is_file():
+            raise InputError(f"{bundle} has no configs/{stem}.json; set bundle to a folder such as bundles/unetr_btcv")
+    classifies = "Classifier" in str(read_config(bundle, ["train"])["network_def"].get("_target_"))
+    if (bundle / "configs" / "pretrain.json").is_file():
+        return Recipe(bundle, bundle, ("train", "pretrain"), "pretrained.pt", classifies)
+    sibling = bundle.parent / PRETRAINING_OF_CT
+    if not (sibling / "configs" / "train.json").is_file():
+        raise InputError(f"{bundle} cannot pre-train, and {sibling} is not there; put that bundle beside it")
+    return Recipe(bundle, sibling, ("train",), "model.pt", classifies)
+
+
+def config_files(bundle: Path, stems: Sequence[str]) -> list[str]:
+    """Paths of a bundle's config files."""
+    return [str(bundle / "configs" / f"{stem}.json") for stem in stems]
+
+
+def read_parser(bundle: Path, stems: Sequence[str], options: Mapping[str, Any] | None = None) -> ConfigParser:
+    """A bundle's config files with options set, nothing resolved yet."""
+    parser = ConfigParser()
+    parser.read_config(config_files(bundle, stems))
+    parser["bundle_root"] = str(bundle)
+    for key, value in (options or {}).items():
+        merge_kv(parser, key, value)
+    return parser
+
+
+def read_config(bundle: Path, stems: Sequence[str]) -> dict[str, Any]:
+    """A bundle's config files, merged and unresolved."""
+    return read_parser(bundle, stems).get()
+
+
+def check_options(options: Mapping[str, Any], bundle: Path, stems: Sequence[str]) -> None:
+    """InputError for an option that the config does not have, which MONAI would ignore."""
+    known = read_config(bundle, stems)
+    for key in options:
+        first = key.lstrip("+").replace("::", "#").partition("#")[0]
+        if first not in known:
+            near = difflib.get_close_matches(first, known, n=1)
+            hint = f"; did you mean {near[0]}" if near else ""
+            raise InputError(f"{' + '.join(stems)} of bundle {bundle.name} has no option {key}{hint}; correct it")
+
+
+def batch_size(parser: Any) -> int:
+    """Cases a batch."""
+    return int(parser.get_parsed_content("batch_size"))
+
+
+def samples(parser: Any) -> int:
+    """Crops a case."""
+    return int(parser.get_parsed_content("num_samples")) if "num_samples" in parser.get() else 1

@@ -1,0 +1,66 @@
+"""One self-contained page: the answer, the tables behind it, figures, and what was run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Template
+
+from .figures import draw_cases, draw_curves, draw_pretraining, embedded
+from .results import Results, most_cases
+from .settings import ARMS, PROBED
+
+TEMPLATE = Path(__file__).with_name("report.html")
+
+
+def write_report(results: Results, folder: Path) -> Path:
+    """report.html in `folder`."""
+    plan, summary = results.plan, json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    largest = most_cases(plan.settings.cases)
+    figures = {"curves": draw_curves(results, largest), "pretraining": draw_pretraining(results)}
+    if len(plan.settings.cases) > 1:
+        figures["cases"] = draw_cases(results)
+    page = Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True).render(
+        answer=summary["answer"], summary=summary, arms=ARMS | PROBED, largest=largest, metric=plan.recipe.metric,
+        classes=class_rows(summary, largest), figures={name: picture for name, picture in figures.items() if picture},
+        reconstructions=reconstructions(results), hours=hours(folder), count=len,
+        sections={name: len(items) for name, items in plan.lists.sections.items()}, bundle=plan.recipe.bundle.name,
+        settings=json.dumps(shown(summary["settings"]), indent=1),
+    )  # fmt: skip
+    path = folder / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def shown(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without folders, whose names a report that is handed on should not tell."""
+    return {key: Path(str(value)).name if key in ("bundle", "weights") else value for key, value in settings.items()
+            if key != "dataset_dir"}  # fmt: skip
+
+
+def class_rows(summary: dict[str, Any], cases: int) -> list[tuple[str, dict[str, float]]]:
+    """(class, {arm: score of the last weights}) with most labelled cases."""
+    arms = [arm for arm in summary["arms"] if arm["cases"] == cases and arm["checkpoint"] == "last"]
+    return [(name, {arm["arm"]: arm["classes"][name] for arm in arms}) for name in arms[0]["classes"]]
+
+
+def reconstructions(results: Results) -> dict[str, str]:
+    """What the first pre-training of each arm last reconstructed, as embedded pictures."""
+    pictures = {}
+    for run in results.plan.pretrainings():
+        arm = run.name.partition("/")[2].partition("_")[0]
+        file = results.plan.path(run.name) / "pretraining.png"
+        if arm not in pictures and file.is_file():
+            pictures[arm] = embedded(file.read_bytes())
+    return pictures
+
+
+def hours(folder: Path) -> dict[str, float]:
+    """Hours that each kind of run took, all of them together."""
+    total: Counter[str] = Counter()
+    for file in (folder / "runs").glob("*/*/done.json"):
+        total[file.parent.parent.name] += json.loads(file.read_text(encoding="utf-8"))["seconds"] / 3600
+    return dict(total)

@@ -1,0 +1,132 @@
+"""What is compared, on what, and for how long: the options of a comparison, from the command line or a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .recipe import Recipe, check_options, find_recipe
+
+ARMS = {
+    "scratch": "from scratch",
+    "self": "self pre-trained",
+    "scratch_long": "from scratch, same compute",
+    "broken": "pre-trained without context",
+    "pixels": "pixels, no network",
+    "identity": "from scratch, no transformer",
+    "given": "weights from elsewhere",
+}
+PROBE = "probe_"
+PROBED = {"probe_scratch": "random, frozen", "probe_self": "self pre-trained, frozen"}
+PROBED |= {"probe_broken": "pre-trained without context, frozen", "probe_given": "weights from elsewhere, frozen"}
+PRETRAINED = ("self", "broken")
+DEFAULT_ARMS = ("scratch", "self", "scratch_long", "broken", "pixels")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One comparison.
+
+    Args:
+        bundle: the task bundle that fine-tunes and evaluates.
+        dataset_dir: the images and labels; several folders where the bundle takes several.
+        arms: which of `ARMS`; scratch is always among them.
+        cases: numbers of labelled training cases, 0 for all of them.
+        seeds: repetitions; seed s chooses the labelled cases, the initial weights and the order of the data, the same
+            for all arms.
+        pretraining_steps, steps: iterations of pre-training and of fine-tuning.
+        learning_rates: tried for every arm and number of cases with the first seed; validation chooses.
+        validations: how often a fine-tuning is validated.
+        pretrain_on: "all" training images, or only the "labelled" ones.
+        probe: whether frozen encoders are read by a linear map as well.
+        weights: an encoder from elsewhere, for the arm `given`.
+        section: which cases are scored, "test", or "validation" while a recipe is still being sought.
+        shared, pretraining, fine_tuning: options of all runs, and of those that pre-train, and fine-tune or evaluate.
+    """
+
+    bundle: str
+    dataset_dir: str | Sequence[str]
+    arms: tuple[str, ...] = DEFAULT_ARMS
+    cases: tuple[int, ...] = (0,)
+    seeds: int = 3
+    pretraining_steps: int = 10_000
+    steps: int = 1_000
+    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    validations: int = 10
+    pretrain_on: str = "all"
+    probe: bool = True
+    weights: str = ""
+    section: str = "test"
+    shared: Mapping[str, Any] = field(default_factory=dict)
+    pretraining: Mapping[str, Any] = field(default_factory=dict)
+    fine_tuning: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the bundle does it."""
+        return find_recipe(self.bundle)
+
+
+def read_settings(file: str | Path | None = None, **given: Any) -> Settings:
+    """Settings from a JSON file with `given` ones in their place; InputError for any that makes no sense."""
+    content = _read(Path(file)) if file else {}
+    content |= {key: value for key, value in given.items() if value is not None}
+    known = {one.name for one in fields(Settings)}
+    if unknown := sorted(set(content) - known):
+        raise InputError(f"setting {unknown[0]!r} is unknown; use {', '.join(sorted(known))}")
+    if missing := [name for name in ("bundle", "dataset_dir") if not content.get(name)]:
+        raise InputError(f"no {missing[0]} is given; set --{missing[0]}")
+    for name, convert in (("arms", str), ("cases", _case_count), ("learning_rates", float)):
+        if name in content:
+            content[name] = _sequence(content[name], convert, name)
+    settings = Settings(**content)
+    _check(settings)
+    return settings
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read as JSON ({error}); correct the file or its path") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{file} is no JSON object; write it as {{'bundle': ..., 'dataset_dir': ...}}")
+    return content
+
+
+def _sequence(value: Any, convert: Any, name: str) -> tuple[Any, ...]:
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, Sequence) else [value]
+    try:
+        return tuple(dict.fromkeys(convert(part) for part in parts))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} {value!r} is no list that fits; separate its members by commas") from error
+
+
+def _case_count(value: Any) -> int:
+    return 0 if str(value).strip() == "all" else int(value)
+
+
+def _check(settings: Settings) -> None:
+    unknown = [arm for arm in settings.arms if arm not in ARMS]
+    if unknown or "scratch" not in settings.arms:
+        fault = f"arm {unknown[0]!r} is unknown" if unknown else "arm 'scratch' is missing, which all are compared with"
+        raise InputError(f"{fault}; choose among {', '.join(ARMS)}")
+    if "given" in settings.arms and not Path(settings.weights).is_file():
+        raise InputError(f"arm 'given' needs weights, and {settings.weights!r} is no file; set --weights")
+    if "scratch_long" in settings.arms and not set(PRETRAINED) & set(settings.arms):
+        raise InputError("arm 'scratch_long' gets the compute of pre-training; add arm 'self'")
+    for name in ("seeds", "pretraining_steps", "steps", "validations"):
+        if getattr(settings, name) < 1:
+            raise InputError(f"{name} is {getattr(settings, name)}; set it to 1 or more")
+    if not settings.learning_rates or min(settings.learning_rates) <= 0 or min(settings.cases, default=-1) < 0:
+        raise InputError("learning_rates must be above 0 and cases numbers or 'all'; give at least one of each")
+    for name, choices in (("pretrain_on", ("all", "labelled")), ("section", ("test", "validation"))):
+        if getattr(settings, name) not in choices:
+            raise InputError(f"{name} {getattr(settings, name)!r} is unknown; use one of {', '.join(choices)}")
+    recipe = settings.recipe
+    check_options({**settings.shared, **settings.pretraining}, recipe.pretraining_bundle, recipe.pretrain)
+    check_options({**settings.shared, **settings.fine_tuning}, recipe.bundle, ("train", "evaluate"))

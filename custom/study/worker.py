@@ -1,0 +1,51 @@
+"""One run of a bundle as a process of its own, made from one in which everything is imported already."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import torch
+from monai.bundle import run
+
+from ..errors import sentence_of
+
+PR_SET_PDEATHSIG = 1
+
+
+def worker_context(threads: int) -> ForkServerContext:
+    """Where processes come from; they begin with `threads` threads."""
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def run_bundle(files: Sequence[str], bundle: str, log: Path, resume: bool, gpu: str | None) -> None:
+    """What `python -m monai.bundle run` does; its output goes to `log`, and its exit status is 1 if it fails."""
+    end_with_parent()
+    with log.open("a", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    try:
+        run(config_file=list(files), bundle_root=bundle, **({"resume": True} if resume else {}))
+    except Exception as error:
+        traceback.print_exc()
+        sys.stderr.write(f"\nERROR: {sentence_of(error) or repr(error)}\n")
+        sys.exit(1)
+
+
+def end_with_parent() -> None:
+    """Be killed when the process that made this one ends, as it does with the comparison; on Linux alone."""
+    if sys.platform == "linux":
+        ctypes.CDLL("libc.so.6").prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,42 @@
+"""Which cases a comparison uses."""
+
+from pathlib import Path
+
+import pytest
+
+from custom.errors import InputError
+from custom.study.cases import choose_labelled, sources_of, without_labels
+
+ITEMS = [{"image": f"/data/{p}_{i}.png", "patient": str(p), "label": [0]} for p in range(20) for i in range(1 + p % 3)]
+
+
+def patients(items: list[dict]) -> set[str]:
+    return {item["patient"] for item in items}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_patients_stay_whole_and_larger_choices_hold_smaller_ones(seed: int) -> None:
+    few, more = choose_labelled(ITEMS, 7, seed), choose_labelled(ITEMS, 20, seed)
+    assert 7 <= len(few) <= 9 and patients(few) < patients(more)
+    assert not patients(few) & patients([item for item in ITEMS if item not in few])
+
+
+def test_seeds_choose_differently_and_all_is_all() -> None:
+    assert choose_labelled(ITEMS, 7, 0) != choose_labelled(ITEMS, 7, 1)
+    assert choose_labelled(ITEMS, 7, 0) == choose_labelled(ITEMS, 7, 0)
+    assert choose_labelled(ITEMS, 0, 0) == ITEMS
+
+
+def test_too_few_are_refused() -> None:
+    with pytest.raises(InputError, match="are asked for"):
+        choose_labelled(ITEMS, 1000, 0)
+
+
+def test_pretraining_gets_no_labels() -> None:
+    assert not any("label" in item for item in without_labels(ITEMS))
+
+
+def test_images_are_known_by_their_folder(tmp_path: Path) -> None:
+    items = [{"image": str(tmp_path / name / "x.png")} for name in ("a", "b")]
+    found = sources_of(items, [str(tmp_path / "a"), str(tmp_path / "b")])
+    assert [found[item["image"]] for item in items] == [0, 1]

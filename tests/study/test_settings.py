@@ -1,0 +1,60 @@
+"""Settings of a comparison, and the bundles' own recipes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from custom.errors import InputError
+from custom.study.recipe import find_recipe
+from custom.study.settings import read_settings
+from scripts.tiny import ROOT
+
+BTCV = str(ROOT / "bundles" / "unetr_btcv")
+
+
+@pytest.mark.parametrize(
+    ("name", "pretraining", "metric"),
+    [
+        ("unetr_btcv", "mae_pretrain_ct", "Dice"),
+        ("unetr_brats", "unetr_brats", "Dice"),
+        ("vit_cxr14", "vit_cxr14", "AUC"),
+    ],
+)
+def test_bundles_tell_how_they_are_pretrained(name: str, pretraining: str, metric: str) -> None:
+    recipe = find_recipe(ROOT / "bundles" / name)
+    assert (recipe.pretraining_bundle.name, recipe.metric) == (pretraining, metric)
+
+
+def test_command_line_goes_before_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "study.json"
+    file.write_text(json.dumps({"bundle": BTCV, "dataset_dir": "data", "seeds": 5, "cases": [6, "all"]}))
+    settings = read_settings(file, seeds=2, arms="scratch,self")
+    assert (settings.seeds, settings.cases, settings.arms) == (2, (6, 0), ("scratch", "self"))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"arms": "self"}, "'scratch' is missing"),
+        ({"arms": "scratch,magic"}, "'magic' is unknown"),
+        ({"arms": "scratch,scratch_long"}, "add arm 'self'"),
+        ({"arms": "scratch,given"}, "set --weights"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"cases": "6,many"}, "cases '6,many'"),
+        ({"learning_rates": "0"}, "above 0"),
+        ({"section": "training"}, "section 'training'"),
+        ({"shared": {"hiden_size": 96}}, "did you mean hidden_size"),
+        ({"epochs": 3}, "'epochs' is unknown"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(given: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_settings(bundle=BTCV, dataset_dir="data", **given)
+
+
+def test_a_folder_that_is_no_task_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no configs/train\.json"):
+        find_recipe(tmp_path)
+    with pytest.raises(InputError, match="bundle is given"):
+        read_settings(dataset_dir="data")

@@ -1,0 +1,93 @@
+"""Paired differences and their intervals."""
+
+import numpy as np
+import pytest
+
+from custom.auc import roc_auc
+from custom.study.scores import CaseScores, FindingScores
+from custom.study.statistics import compare, summarise
+
+
+def dice_scores(values: np.ndarray) -> CaseScores:
+    names = tuple(f"case{i}" for i in range(len(values)))
+    return CaseScores(names, names, tuple("ab"[: values.shape[1]]), values)
+
+
+def finding_scores(values: np.ndarray, truth: np.ndarray, sources: np.ndarray | None = None) -> FindingScores:
+    names = tuple(f"image{i}" for i in range(len(values)))
+    patients = tuple(f"patient{i // 2}" for i in range(len(values)))
+    sources = np.zeros(len(values), int) if sources is None else sources
+    return FindingScores(names, patients, tuple("abc"[: values.shape[1]]), values, truth, sources)
+
+
+def arms(rng: np.random.Generator, effect: float, seeds: int, cases: int = 30) -> tuple[list, list]:
+    difficulty = rng.normal(0.6, 0.15, (cases, 1))
+    first = [dice_scores(difficulty + effect + rng.normal(0, 0.02, (cases, 2))) for _ in range(seeds)]
+    second = [dice_scores(difficulty + rng.normal(0, 0.02, (cases, 2))) for _ in range(seeds)]
+    return first, second
+
+
+def test_a_difference_is_the_mean_over_seeds_and_cases() -> None:
+    first, second = arms(np.random.default_rng(0), 0.05, 3)
+    expected = np.mean([a.values - b.values for a, b in zip(first, second, strict=True)])
+    assert compare(first, second, 100).mean == pytest.approx(expected)
+
+
+def test_pairing_makes_the_interval_narrower_than_that_of_an_arm() -> None:
+    first, second = arms(np.random.default_rng(0), 0.05, 3)
+    found, (_, low, high) = compare(first, second, 2000), summarise(first, 2000)
+    assert found.high - found.low < (high - low) / 3
+
+
+def test_an_effect_is_found_and_none_is_not_in_nineteen_of_twenty_comparisons() -> None:
+    found = [compare(*arms(np.random.default_rng(i), 0.05, 5), replicates=500) for i in range(20)]
+    assert all(one.low > 0 for one in found)
+    none = [compare(*arms(np.random.default_rng(i), 0.0, 5), replicates=500) for i in range(40)]
+    assert sum(one.low > 0 or one.high < 0 for one in none) <= 6  # five seeds make it a little too sure
+
+
+def test_seeds_that_disagree_widen_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(0.6, 0.1, (40, 1))
+    steady = [dice_scores(base + 0.02) for _ in range(5)]
+    erratic = [dice_scores(base + 0.02 + shift) for shift in (-0.1, -0.05, 0, 0.05, 0.1)]
+    scratch = [dice_scores(base)] * 5
+    steady_width, erratic_width = (np.subtract(*compare(arm, scratch, 1000)[1:3]) for arm in (steady, erratic))
+    assert abs(erratic_width) > 10 * abs(steady_width)
+
+
+def test_absent_classes_do_not_count() -> None:
+    values = np.array([[0.5, np.nan], [0.7, 0.9], [np.nan, np.nan]])
+    scores = dice_scores(values)
+    assert scores.mean(np.ones((1, 3)))[0] == pytest.approx((0.5 + 0.8) / 2)
+    assert scores.per_class() == pytest.approx([0.6, 0.9])
+
+
+def test_different_cases_are_refused() -> None:
+    first, second = arms(np.random.default_rng(0), 0.0, 2)
+    with pytest.raises(ValueError, match="different cases"):
+        compare(first, [dice_scores(second[0].values[1:])] * 2, 10)
+
+
+def test_auc_of_one_source_is_the_usual_one() -> None:
+    rng = np.random.default_rng(0)
+    truth, values = rng.integers(0, 2, (60, 2)).astype(float), rng.random((60, 2))
+    expected = [roc_auc(truth[:, k], values[:, k])[0] for k in range(2)]
+    assert finding_scores(values, truth).per_class() == pytest.approx(expected)
+
+
+def test_auc_counts_only_pairs_of_one_source() -> None:
+    truth = np.array([[0.0], [1.0], [0.0], [1.0]])
+    values = np.array([[0.1], [0.2], [0.8], [0.9]])  # the second source scores higher throughout
+    sources = np.array([0, 0, 1, 1])
+    assert finding_scores(values, truth, sources).per_class() == pytest.approx([1.0])
+    assert finding_scores(values, truth).per_class() == pytest.approx([0.75])
+
+
+def test_a_weight_of_two_is_an_image_seen_twice() -> None:
+    rng = np.random.default_rng(0)
+    truth, values = rng.integers(0, 2, (20, 3)).astype(float), rng.random((20, 3))
+    weight = np.ones((1, 20))
+    weight[0, :5] = 2
+    doubled = finding_scores(np.concatenate([values, values[:5]]), np.concatenate([truth, truth[:5]]))
+    assert finding_scores(values, truth).mean(weight) == pytest.approx(doubled.mean(np.ones((1, 25))))
