@@ -68,15 +68,12 @@ def without_labels(items: Sequence[Item]) -> list[Item]:
     return [{key: value for key, value in item.items() if key != "label"} for item in items]
 
 
-def sources_of(items: Sequence[Item], dataset_dir: str | Sequence[str]) -> dict[str, int]:
-    """Which of several folders each image comes from, by the image's name and, as names may repeat, by its path."""
-    folders = [dataset_dir] if isinstance(dataset_dir, str) else list(dataset_dir)
-    found = {}
-    for item in items:
-        path = Path(item["image"]).resolve()
-        number = next(place for place, folder in enumerate(folders) if path.is_relative_to(Path(folder).resolve()))
-        found |= {case_name(path): number, item["image"]: number}
-    return found
+def source_of_image(path: str, folders: Sequence[str]) -> int:
+    """Which of several folders an image lies in; its own links are not followed."""
+    for number, folder in enumerate(folders):
+        if Path(path).absolute().is_relative_to(Path(folder).absolute()):
+            return number
+    raise InputError(f"{path} lies in none of {', '.join(folders)}; name the folder that holds it in dataset_dir")
 
 
 class CaseLists:
@@ -85,6 +82,8 @@ class CaseLists:
     def __init__(self, folder: Path, settings: Settings) -> None:
         self.folder, self.settings = folder, settings
         self.sections = list_sections(settings)
+        if settings.recipe.classifies:
+            self.sources(settings.section)
 
     def count(self, cases: int, seed: int) -> int:
         """How many items the labelled list has."""
@@ -106,13 +105,21 @@ class CaseLists:
         return self.folder / ("images.json" if whole else f"images_{cases}_seed{seed}.json")
 
     def section(self, name: str) -> Path:
-        """The items of validation or test."""
+        """The items of validation or test, or of "validation_images", which have no labels."""
         return self.folder / f"{name}.json"
+
+    def sources(self, name: str) -> dict[str, int]:
+        """The number of the folder of each image of a section, by its name and, as that may repeat, its path."""
+        given = self.settings.dataset_dir
+        folders = [given] if isinstance(given, str) else list(given)
+        numbers = {item["image"]: source_of_image(item["image"], folders) for item in self.sections[name]}
+        return {case_name(path): number for path, number in numbers.items()} | numbers
 
     def _all(self) -> Iterator[tuple[str, list[Item]]]:
         for name, items in self.sections.items():
             yield f"{name}.json", items
         yield "images.json", without_labels(self.sections["training"])
+        yield "validation_images.json", without_labels(self.sections["validation"])
         for cases in (cases for cases in self.settings.cases if cases):
             for seed in range(self.settings.seeds):
                 items = choose_labelled(self.sections["training"], cases, seed)

@@ -20,6 +20,7 @@ from .recipe import config_files
 from .run import Run
 from .worker import run_bundle, worker_context
 
+MOST_WORKERS = 8
 Say = Callable[[str], None]
 
 
@@ -28,32 +29,39 @@ class Executor:
 
     Args:
         folder: of the comparison; a run has `runs/<name>/` in it, with run.json, log.txt and, at its end, done.json.
-        workers: runs at a time; 0 for one a GPU, or one a CPU core without any.
+        workers: runs at a time; 0 for one a GPU, or without any one a CPU core, at most 8.
         total: work of all runs to come, in FLOPs, of which the time left is told.
         say: where progress goes.
     """
 
     def __init__(self, folder: Path, workers: int, total: float, say: Say) -> None:
-        cores = os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        gpus = visible_gpus()
         self.folder, self.say, self.total = folder, say, total
-        self.workers = workers or max(1, torch.cuda.device_count() or cores)
+        self.workers = workers or len(gpus) or min(cores, MOST_WORKERS)
         self.context = worker_context(max(1, cores // self.workers))
         self.work_done, self.seconds = 0.0, 0.0
         self.gpus: SimpleQueue[str | None] = SimpleQueue()
         for place in range(self.workers):
-            self.gpus.put(str(place % torch.cuda.device_count()) if torch.cuda.device_count() > 1 else None)
+            self.gpus.put(gpus[place % len(gpus)] if len(gpus) > 1 else None)
 
-    def execute(self, runs: Sequence[Run]) -> None:
-        """Return when all are done; InputError with the last words of one that failed, after those under way ended."""
-        waiting = [run for run in dict.fromkeys(runs) if not self.is_done(run)]
+    def execute(self, runs: Sequence[Run], may_fail: bool = False) -> None:
+        """Return when all are done; InputError with the last words of one that failed, after those under way ended.
+
+        With `may_fail` a run that fails, or needs one that did, counts as done, and `failed` tells which those are.
+        """
+        waiting = [run for run in dict.fromkeys(runs) if not self.is_done(run) and not self.failed(run.name)]
         self.total -= sum(run.work for run in runs if run not in waiting)
         pool = ThreadPoolExecutor(self.workers)
         try:
             going: dict[Future, Run] = {}
             while waiting or going:
+                waiting = [run for run in waiting if not any(map(self.failed, run.needs))]
                 for run in [run for run in waiting if all(self.done_file(name).is_file() for name in run.needs)]:
                     waiting.remove(run)
-                    going[pool.submit(self._run, run)] = run
+                    going[pool.submit(self._run, run, may_fail)] = run
+                if waiting and not going:
+                    raise ValueError(f"{waiting[0].name} needs {waiting[0].needs}, which nothing makes")
                 for future in wait(going, return_when=FIRST_COMPLETED).done:
                     self._report(going.pop(future), future.result())
         finally:
@@ -72,7 +80,11 @@ class Executor:
         """There when the run of that name has ended."""
         return self.folder / "runs" / name / "done.json"
 
-    def _run(self, run: Run) -> float:
+    def failed(self, name: str) -> bool:
+        """Whether the run of that name was allowed to fail, and did."""
+        return self.done_file(name).with_name("failed.json").is_file()
+
+    def _run(self, run: Run, may_fail: bool) -> float:
         """In a process of its own -> seconds."""
         folder = self.done_file(run.name).parent
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,13 +99,13 @@ class Executor:
         process.start()
         process.join()
         self.gpus.put(gpu)
-        if process.exitcode:
-            last = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-            raise InputError(f"{run.name} failed: {' '.join(last)} (all of it in {folder / 'log.txt'})")
-        seconds = time.monotonic() - start
-        with replacing(folder / "done.json") as beside:
-            beside.write_text(json.dumps({"seconds": seconds, "steps": run.steps, "resumed": resume}))
-        return seconds
+        if process.exitcode and not may_fail:
+            raise InputError(f"{run.name} failed: {last_words(folder)} (all of it in {folder / 'log.txt'})")
+        ended = {"seconds": time.monotonic() - start, "resumed": resume}
+        ended |= {"error": last_words(folder)} if process.exitcode else {}
+        with replacing(folder / ("failed.json" if process.exitcode else "done.json")) as beside:
+            beside.write_text(json.dumps(ended), encoding="utf-8")
+        return ended["seconds"]
 
     def _report(self, run: Run, seconds: float) -> None:
         self.work_done, self.seconds = self.work_done + run.work, self.seconds + seconds
@@ -102,6 +114,20 @@ class Executor:
             minutes = (self.total - self.work_done) / self.work_done * self.seconds / self.workers / 60
             left = f"; about {minutes:.0f} min left"
         self.say(f"{run.name}: {seconds:.0f} s{left}")
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    count = torch.cuda.device_count()
+    return named.split(",")[:count] if named else [str(place) for place in range(count)]
+
+
+def last_words(folder: Path) -> str:
+    """The last line of a run's log."""
+    log = folder / "log.txt"
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
+    return lines[-1] if lines else "it was ended before it could say why"
 
 
 def as_json(run: Run) -> str:

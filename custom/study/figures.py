@@ -41,7 +41,7 @@ def draw_curves(results: Results, cases: int) -> str:
     plan, figure = results.plan, Figure(figsize=(7, 4))
     axes = figure.subplots()
     for arm in [arm for arm in plan.settings.arms if arm != "pixels"]:
-        curves = curves_of(plan, results.rates, arm, cases)
+        curves = curves_of(plan, results.choices, arm, cases)
         for steps, values in curves:
             axes.plot(steps, values, color=COLOURS[arm], lw=0.6, alpha=0.5)
         axes.plot(*mean_curve(curves), color=COLOURS[arm], lw=2, label=ARMS[arm])
@@ -74,8 +74,9 @@ def draw_cases(results: Results) -> str:
 def draw_pretraining(results: Results) -> str:
     """Masked loss beside the trivial predictors, and effective ranks, of each arm's first pre-training; "" if none."""
     first = {}
-    for run in results.plan.pretrainings():
-        first.setdefault(run.name.partition("/")[2].partition("_")[0], read_monitor(results.plan.path(run.name)))
+    for setup in results.plan.pretrained_setups():
+        if setup.arm not in first:
+            first[setup.arm] = read_monitor(results.plan.path(results.plan.pretraining(setup).name))
     if not first:
         return ""
     figure = Figure(figsize=(10, 3.6 * len(first)))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..networks import MAE, MaskedPretraining, ViT
-from ..networks.vit import Attention
+from ..networks.vit import Attention, Transformer
 
 
 def training_flops(network: nn.Module) -> int:
@@ -25,16 +25,22 @@ def training_flops(network: nn.Module) -> int:
 
 
 def on_meta(network: nn.Module) -> tuple[nn.Module, list[Tensor]]:
-    """A copy without memory, and what it takes: an image, and for a MAE which patches are kept and hidden."""
-    network = network.mae if isinstance(network, MaskedPretraining) else network
+    """A copy without memory, and what it takes: an image, and for a MAE which patches are kept and hidden.
+
+    Computing something twice is no progress: neither the fused attention's backward nor checkpointing counts.
+    """
+    network = copy.deepcopy(network.mae if isinstance(network, MaskedPretraining) else network)
     encoder = network if isinstance(network, ViT) else network.encoder
-    image = torch.zeros(1, encoder.patch_embed.proj.in_channels, *encoder.img_size)
-    inputs = [image, *(network.mask(image) if isinstance(network, MAE) else ())]
-    counted = copy.deepcopy(network).to("meta")
-    for module in counted.modules():
+    inputs = [torch.zeros(1, encoder.patch_embed.proj.in_channels, *encoder.img_size)]
+    if isinstance(network, MAE):
+        network.masking_ratio = (sum(network.masking_ratio) / 2,) * 2  # of a range, its middle
+        inputs += network.mask(inputs[0])
+    for module in network.modules():
         if isinstance(module, Attention):
-            module.explicit = True  # the fused backward computes its scores twice, which is no progress
-    return counted, [tensor.to("meta") for tensor in inputs]
+            module.explicit = True
+        elif isinstance(module, Transformer):
+            module.use_checkpoint = False
+    return network.to("meta"), [tensor.to("meta") for tensor in inputs]
 
 
 def output_of(network: nn.Module, inputs: list[Tensor]) -> Tensor:

@@ -15,11 +15,13 @@ from ..networks import ViT
 from ..networks.tokens import patchify, unpatchify
 from ..networks.vit import init_linear
 
+BLOCKS = 4
 RIDGE = 1e-2  # on squared weights of standardised features, a token
+CROPS = 512  # at most, that a probe is fitted to
 
 
 class LinearSegmenter(nn.Module):
-    """ViT and a linear map from the outputs of all blocks, standardised, to the voxels of each patch.
+    """ViT and a linear map from the outputs of up to four blocks, standardised, to the voxels of each patch.
 
     Args:
         in_channels, img_size, patch_size, hidden_size, num_layers, num_heads, drop_path_rate, attention: see `ViT`.
@@ -46,8 +48,10 @@ class LinearSegmenter(nn.Module):
             pos_embed="learnable", drop_path_rate=drop_path_rate, attention=attention,
         )  # fmt: skip
         self.out_channels = out_channels
-        self.norm = nn.BatchNorm1d(hidden_size * num_layers, affine=False)
-        self.head = nn.Linear(hidden_size * num_layers, prod(self.encoder.patch_size) * out_channels)
+        count = min(num_layers, BLOCKS)
+        self.blocks = [num_layers * (place + 1) // count - 1 for place in range(count)]  # evenly, the last among them
+        self.norm = nn.BatchNorm1d(hidden_size * count, affine=False)
+        self.head = nn.Linear(hidden_size * count, prod(self.encoder.patch_size) * out_channels)
         init_linear(self.head)
 
     def no_weight_decay(self) -> set[str]:
@@ -55,8 +59,9 @@ class LinearSegmenter(nn.Module):
         return {"encoder.cls_token", "encoder.pos_embed"}
 
     def features(self, image: Tensor) -> Tensor:
-        """(B, C, H, W, D) -> outputs of all blocks side by side (B, L, layers * hidden), without the class token."""
-        return torch.cat([hidden[:, 1:] for hidden in self.encoder.encode(image)[1]], dim=2)
+        """(B, C, H, W, D) -> outputs of the blocks side by side (B, L, blocks * hidden), without the class token."""
+        hidden = self.encoder.encode(image)[1]
+        return torch.cat([hidden[block][:, 1:] for block in self.blocks], dim=2)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W, D) -> logits (B, out_channels, H, W, D)."""
@@ -66,28 +71,51 @@ class LinearSegmenter(nn.Module):
 
 
 @torch.no_grad()
-def fit_probe(network: LinearSegmenter, dataset: CropDataset, epochs: int = 4) -> LinearSegmenter:
-    """Fit the head to the labels of some epochs of crops by ridge regression, the encoder frozen. Returns the network.
+def fit_probe(network: LinearSegmenter, dataset: CropDataset, crops: int = CROPS) -> LinearSegmenter:
+    """Fit the head to labelled crops by ridge regression, the encoder frozen. Returns the network.
 
-    The targets are +1 for a voxel's class or region and -1 for the others, so logits above 0 are a region.
+    The targets are +1 for a voxel's class or region and -1 for the others, so logits above 0 are a region. Only sums
+    over tokens are kept, so that memory does not grow with the crops.
     """
     network.eval()
-    pairs = [
-        (network.features(sample["image"][None]).flatten(0, 1), target_of(sample["label"], network))
-        for index in range(epochs * len(dataset))
-        for sample in dataset[index]
-    ]
-    features, targets = (torch.cat(parts).double() for parts in zip(*pairs, strict=True))
-    mean, variance = features.mean(dim=0), features.var(dim=0)
+    sums = Sums(network.head.in_features, network.head.out_features, network.head.weight.device)
+    for index in range(-(-crops // dataset.num_samples)):
+        for sample in dataset[index]:
+            features = network.features(sample["image"][None].to(sums.device))[0]
+            sums.add(features, target_of(sample["label"], network).to(sums.device))
+    mean, spread, weight, offset = sums.solve(RIDGE, network.norm.eps)
     network.norm.running_mean.copy_(mean)
-    network.norm.running_var.copy_(variance)
-    scaled = (features - mean) / (variance + network.norm.eps).sqrt()
-    offset = targets.mean(dim=0)
-    ridge = RIDGE * len(scaled) * torch.eye(scaled.shape[1], dtype=torch.double)
-    weight = torch.linalg.solve(scaled.T @ scaled + ridge, scaled.T @ (targets - offset))
+    network.norm.running_var.copy_(spread.square() - network.norm.eps)
     network.head.weight.copy_(weight.T)
     network.head.bias.copy_(offset)
     return network
+
+
+class Sums:
+    """Sums over tokens of features x (D,) and targets y (T,): all that a ridge regression needs."""
+
+    def __init__(self, features: int, targets: int, device: torch.device) -> None:
+        self.device, self.count = device, 0
+        self.x, self.y = (torch.zeros(size, dtype=torch.double, device=device) for size in (features, targets))
+        self.xx = torch.zeros(features, features, dtype=torch.double, device=device)
+        self.xy = torch.zeros(features, targets, device=device)
+
+    def add(self, features: Tensor, targets: Tensor) -> None:
+        """Tokens (N, D) and their targets (N, T)."""
+        self.count += len(features)
+        self.x += features.double().sum(dim=0)
+        self.y += targets.double().sum(dim=0)
+        self.xx += features.double().T @ features.double()
+        self.xy += features.float().T @ targets
+
+    def solve(self, ridge: float, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Mean and spread (D,) of the features, and weight (D, T) and offset (T,) for standardised ones."""
+        mean, offset = self.x / self.count, self.y / self.count
+        covariance = self.xx / self.count - torch.outer(mean, mean)
+        spread = (covariance.diagonal().clamp_min(0) + eps).sqrt()
+        covariance = covariance / torch.outer(spread, spread) + ridge * torch.eye(len(mean), device=self.device)
+        product = (self.xy / self.count - torch.outer(mean, offset)) / spread[:, None]
+        return mean, spread, torch.linalg.solve(covariance, product), offset
 
 
 def target_of(label: Tensor, network: LinearSegmenter) -> Tensor:

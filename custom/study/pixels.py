@@ -39,14 +39,14 @@ def thumbnails(image: Tensor) -> Tensor:
     return functional.adaptive_avg_pool2d(image.float().mean(dim=1, keepdim=True), THUMBNAIL).flatten(1)
 
 
-def fit_thumbnails(batches: Iterable[Mapping[str, Any]], device: torch.device) -> ThumbnailClassifier:
+def fit_thumbnails(batches: Iterable[Mapping[str, Any]]) -> ThumbnailClassifier:
     """Fit to batches {"image" (B, C, H, W), "label" (B, K)}."""
     pairs = [(thumbnails(torch.as_tensor(batch["image"])), batch["label"].float()) for batch in batches]
     images, labels = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     mean = images.mean(dim=0)
     components = torch.linalg.svd(images - mean, full_matrices=False)[2][:COMPONENTS].T
     weight, bias = fit_linear((images - mean) @ components, labels)
-    return ThumbnailClassifier(mean, components, weight, bias).to(device)
+    return ThumbnailClassifier(mean, components, weight, bias)
 
 
 class VoxelForest(nn.Module):
@@ -81,18 +81,31 @@ def fit_forest(dataset: CropDataset, num_classes: int, seed: int = 0) -> VoxelFo
         raise InputError(
             "arm 'pixels' needs scikit-learn; pip install scikit-learn, or leave it out of arms"
         ) from error
-    rng, inputs, targets = np.random.default_rng(seed), [], []
+    rng, parts = np.random.default_rng(seed), []
     for item in dataset.data:
         volume = dataset.cache.open(item)
         image, codes = np.asarray(volume.image, dtype=np.float32), label_codes(volume.label)
-        chosen = rng.choice(codes.size, min(VOXELS // len(dataset.data), codes.size), replace=False)
-        inputs.append(voxel_features(image).reshape(codes.size, -1)[chosen])
-        targets.append(codes.ravel()[chosen])
-    forest = RandomForestClassifier(TREES, min_samples_leaf=3, n_jobs=-1, random_state=seed)
-    forest.fit(np.concatenate(inputs), np.concatenate(targets))
+        chosen, weight = draw_voxels(codes.ravel(), VOXELS // len(dataset.data), rng)
+        parts.append((voxel_features(image).reshape(codes.size, -1)[chosen], codes.ravel()[chosen], weight))
+    inputs, targets, weights = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    threads = torch.get_num_threads()
+    forest = RandomForestClassifier(TREES, min_samples_leaf=3, n_jobs=threads, random_state=seed)
+    forest.fit(inputs, targets, sample_weight=weights)
     overlapping = volume.label.shape[0] > 1
     regions = (np.arange(2**num_classes)[:, None] >> np.arange(num_classes)) % 2 == 1 if overlapping else None
     return VoxelForest(forest, np.arange(num_classes), regions)
+
+
+def draw_voxels(codes: NDArray, count: int, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
+    """About `count` positions, as many of each class as it has to give, and how many voxels each stands for."""
+    positions, weights = [], []
+    present = np.unique(codes)
+    for code in present:
+        members = np.flatnonzero(codes == code)
+        drawn = rng.choice(members, min(len(members), max(1, count // len(present))), replace=False)
+        positions.append(drawn)
+        weights.append(np.full(len(drawn), len(members) / len(drawn)))
+    return np.concatenate(positions), np.concatenate(weights)
 
 
 def label_codes(label: NDArray) -> NDArray[np.int64]:

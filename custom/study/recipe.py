@@ -21,12 +21,14 @@ class Recipe:
     """How a task is pre-trained and fine-tuned.
 
     bundle: fine-tunes and evaluates. pretraining_bundle: pre-trains its encoder. pretrain: stems of the config files
-    that do. encoder: the file of weights that they write. classifies: findings of an image rather than its voxels.
+    that do, gauge: of those that measure it. encoder: the file of weights that they write. classifies: findings of an
+    image rather than its voxels.
     """
 
     bundle: Path
     pretraining_bundle: Path
     pretrain: tuple[str, ...]
+    gauge: tuple[str, ...]
     encoder: str
     classifies: bool
 
@@ -49,11 +51,12 @@ def find_recipe(bundle: str | Path) -> Recipe:
             raise InputError(f"{bundle} has no configs/{stem}.json; set bundle to a folder such as bundles/unetr_btcv")
     classifies = "Classifier" in str(read_config(bundle, ["train"])["network_def"].get("_target_"))
     if (bundle / "configs" / "pretrain.json").is_file():
-        return Recipe(bundle, bundle, ("train", "pretrain"), "pretrained.pt", classifies)
+        stems = ("train", "pretrain")
+        return Recipe(bundle, bundle, stems, (*stems, "pretrain_evaluate"), "pretrained.pt", classifies)
     sibling = bundle.parent / PRETRAINING_OF_CT
     if not (sibling / "configs" / "train.json").is_file():
         raise InputError(f"{bundle} cannot pre-train, and {sibling} is not there; put that bundle beside it")
-    return Recipe(bundle, sibling, ("train",), "model.pt", classifies)
+    return Recipe(bundle, sibling, ("train",), ("train", "evaluate"), "model.pt", classifies)
 
 
 def config_files(bundle: Path, stems: Sequence[str]) -> list[str]:

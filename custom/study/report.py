@@ -9,8 +9,9 @@ from typing import Any
 
 from jinja2 import Template
 
+from .answer import most_cases
 from .figures import draw_cases, draw_curves, draw_pretraining, embedded
-from .results import Results, most_cases
+from .results import Results
 from .settings import ARMS, PROBED
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -27,7 +28,7 @@ def write_report(results: Results, folder: Path) -> Path:
         answer=summary["answer"], summary=summary, arms=ARMS | PROBED, largest=largest, metric=plan.recipe.metric,
         classes=class_rows(summary, largest), figures={name: picture for name, picture in figures.items() if picture},
         reconstructions=reconstructions(results), hours=hours(folder), count=len,
-        sections={name: len(items) for name, items in plan.lists.sections.items()}, bundle=plan.recipe.bundle.name,
+        sections=summary["sections"], bundle=plan.recipe.bundle.name,
         settings=json.dumps(shown(summary["settings"]), indent=1),
     )  # fmt: skip
     path = folder / "report.html"
@@ -48,19 +49,18 @@ def class_rows(summary: dict[str, Any], cases: int) -> list[tuple[str, dict[str,
 
 
 def reconstructions(results: Results) -> dict[str, str]:
-    """What the first pre-training of each arm last reconstructed, as embedded pictures."""
+    """What the first pre-training of each arm makes of an unseen image, as embedded pictures."""
     pictures = {}
-    for run in results.plan.pretrainings():
-        arm = run.name.partition("/")[2].partition("_")[0]
-        file = results.plan.path(run.name) / "pretraining.png"
-        if arm not in pictures and file.is_file():
-            pictures[arm] = embedded(file.read_bytes())
+    for setup in results.plan.pretrained_setups():
+        file = results.plan.path(results.plan.gauge(setup).name) / "reconstruction.png"
+        if setup.arm not in pictures and file.is_file():
+            pictures[setup.arm] = embedded(file.read_bytes())
     return pictures
 
 
 def hours(folder: Path) -> dict[str, float]:
     """Hours that each kind of run took, all of them together."""
     total: Counter[str] = Counter()
-    for file in (folder / "runs").glob("*/*/done.json"):
+    for file in sorted((folder / "runs").glob("*/*/done.json")):
         total[file.parent.parent.name] += json.loads(file.read_text(encoding="utf-8"))["seconds"] / 3600
     return dict(total)

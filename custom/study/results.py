@@ -1,4 +1,4 @@
-"""What a comparison found: every number as a table, the answer in words and figures, and a summary."""
+"""What a comparison found: the scores of all arms, their differences, and a summary."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from ..files import replacing, write_csv
-from .cases import sources_of
-from .curves import Rates, gate, steps_to_reach
+from .answer import answer
+from .choose import at_edge
+from .curves import gate
 from .plan import CHECKPOINTS, Plan
-from .run import Setup
-from .scores import Scores, long_rows, read_scores
+from .readouts import readout, readout_setups
+from .run import Choices
+from .scores import Scores, long_rows, read_evaluation
 from .settings import PROBE, PROBED
 from .statistics import Difference, compare, summarise
 
@@ -25,10 +27,10 @@ Key = tuple[str, int, str]  # arm, number of labelled cases, checkpoint
 
 @dataclass(frozen=True)
 class Results:
-    """All scores, one a seed, and the learning rates that validation chose."""
+    """All scores, one a seed, and what validation chose."""
 
     plan: Plan
-    rates: Rates
+    choices: Choices
     scores: Mapping[Key, list[Scores]]
 
     def difference(self, arm: str, cases: int, other: str = "scratch", checkpoint: str = "last") -> Difference:
@@ -38,61 +40,30 @@ class Results:
         )
         return compare(first, second)
 
-    def answer(self) -> str:
-        """The first line of the report: what self pre-training changes with most labelled cases."""
-        settings, metric = self.plan.settings, self.plan.recipe.metric
-        if "self" not in settings.arms:
-            return "This comparison has no arm that is pre-trained on its own images."
-        cases = most_cases(settings.cases)
-        found = self.difference("self", cases)
-        count, scored = len(self.scores["self", cases, "last"][0].cases), settings.section
-        text = (
-            f"On these {count} {scored} cases self pre-training changes mean {metric} by {found.mean:+.3f} "
-            f"[{found.low:+.3f}, {found.high:+.3f}]; the interval {found.verdict}."
-        )
-        share = steps_to_reach(self.plan, self.rates, "self", cases)
-        reached = (
-            "never reaches scratch's final value"
-            if np.isnan(share)
-            else (f"reaches scratch's final value in {100 * share:.0f} % of its steps")
-        )
-        text += f" On validation it {reached}."
-        if "scratch_long" in settings.arms:
-            against = self.difference("self", cases, "scratch_long")
-            text += (
-                f" Against scratch with the compute of pre-training added: {against.mean:+.3f} "
-                f"[{against.low:+.3f}, {against.high:+.3f}]."
-            )
-        failed = [name for name, one in self.gates().items() if name.startswith("self") and not one["passed"]]
-        if failed:
-            text += (
-                f" In {len(failed)} of its pre-trainings the masked loss did not beat the trivial predictors within "
-                "the budget, so they had not learnt context."
-            )
-        return text
-
     def gates(self) -> dict[str, dict[str, float]]:
         """The end of every pre-training, by its name."""
-        names = [run.name for run in self.plan.pretrainings()]
-        return {name.partition("/")[2]: gate(self.plan.path(name)) for name in names}
+        return {str(setup): gate(self.plan, setup) for setup in self.plan.pretrained_setups()}
 
     def summary(self) -> dict[str, Any]:
         """Everything the report shows as numbers."""
-        settings = self.plan.settings
-        arms = [
-            {
-                "arm": arm, "cases": cases, "checkpoint": checkpoint, "seeds": len(scores),
-                "learning_rate": self.rates.get((arm, cases)),
-                **dict(zip(("mean", "low", "high"), summarise(scores), strict=True)),
-                "classes": dict(zip(scores[0].classes, mean_per_class(scores), strict=True)),
-            }
-            for (arm, cases, checkpoint), scores in self.scores.items()
-        ]  # fmt: skip
+        plan = self.plan
         return {
-            "answer": self.answer(), "metric": self.plan.recipe.metric, "settings": asdict(settings),
-            "step_flops": self.plan.step_flops, "arms": arms, "differences": list(self.differences()),
-            "pretraining": self.gates(),
+            "answer": answer(self), "metric": plan.recipe.metric, "settings": asdict(plan.settings),
+            "sections": {name: len(items) for name, items in plan.lists.sections.items()},
+            "step_flops": plan.costs.step_flops, "arms": [self.arm(*key) for key in self.scores],
+            "differences": self.differences(), "pretraining": self.gates(),
         }  # fmt: skip
+
+    def arm(self, arm: str, cases: int, checkpoint: str) -> dict[str, Any]:
+        """Mean, interval, scores of the classes, and what was spent on it."""
+        scores, choice = self.scores[arm, cases, checkpoint], self.choices.get((arm, cases))
+        row = {"arm": arm, "cases": cases, "labelled": self.plan.lists.count(cases, 0), "checkpoint": checkpoint}
+        row |= dict(zip(("mean", "low", "high"), summarise(scores), strict=True)) | {"seeds": len(scores)}
+        row["classes"] = dict(zip(scores[0].classes, mean_per_class(scores), strict=True))
+        if choice:
+            row |= choice._asdict() | {"at_edge": at_edge(self.plan, choice)}
+            row |= self.plan.costs.total(arm, cases, 0)
+        return row
 
     def differences(self) -> list[dict[str, Any]]:
         """Every arm against scratch, the self pre-trained against every other, and frozen ones against random."""
@@ -111,31 +82,17 @@ class Results:
         return found
 
 
-def gather(plan: Plan, rates: Rates) -> Results:
+def gather(plan: Plan, choices: Choices) -> Results:
     """Read what the evaluations wrote."""
-    scores: dict[Key, list[Scores]] = {}
-    settings = plan.settings
-    items = plan.lists.sections[settings.section]
-    sources = sources_of(items, settings.dataset_dir) if plan.recipe.classifies else None
-    for setup, checkpoint, name in evaluated(plan, rates):
-        found = read_scores(plan.path(name), sources)
-        scores.setdefault((setup.arm, setup.cases, checkpoint), []).append(found)
-    return Results(plan, rates, scores)
-
-
-def evaluated(plan: Plan, rates: Rates) -> list[tuple[Setup, str, str]]:
-    """(setup, checkpoint, run) of every evaluation."""
-    found = [
-        (setup, checkpoint, run.name)
-        for setup in plan.setups()
-        for checkpoint, run in zip(CHECKPOINTS, plan.evaluations(setup, rates[setup.arm, setup.cases]), strict=True)
-    ]
-    return found + [(setup, "last", run.name) for setup, run in plan.controls()]
-
-
-def most_cases(cases: tuple[int, ...]) -> int:
-    """The largest of the numbers of cases, where 0 stands for all."""
-    return 0 if 0 in cases else max(cases)
+    scores, section = {}, plan.settings.section
+    for setup in plan.setups():
+        for checkpoint in CHECKPOINTS:
+            run = plan.evaluation(setup, choices[setup.key], checkpoint, section)
+            scores.setdefault((*setup.key, checkpoint), []).append(read_evaluation(plan, run.name, section))
+    for setup in readout_setups(plan):
+        found = read_evaluation(plan, readout(plan, setup, section).name, section)
+        scores.setdefault((*setup.key, "last"), []).append(found)
+    return Results(plan, choices, scores)
 
 
 def mean_per_class(scores: list[Scores]) -> list[float]:

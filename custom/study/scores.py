@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..auc import roc_auc
 from ..findings import LEAST_POSITIVES
 from ..metrics import DICE_NATIVE
+from .plan import Plan
 
 LABEL = " (label)"  # ends the columns of per_image.csv that hold the truth
 
@@ -90,11 +91,11 @@ class FindingScores:
 Scores = CaseScores | FindingScores
 
 
-def read_scores(folder: Path, sources: Mapping[str, int] | None) -> Scores:
-    """What an evaluation wrote; of findings where the source of each image is given."""
-    if sources is None:
-        return read_cases(folder / "per_case.csv")
-    return read_findings(folder / "per_image.csv", sources)
+def read_evaluation(plan: Plan, name: str, section: str) -> Scores:
+    """What the evaluation `name` wrote about the cases of a section."""
+    if plan.recipe.classifies:
+        return read_findings(plan.path(name) / "per_image.csv", plan.lists.sources(section))
+    return read_cases(plan.path(name) / "per_case.csv")
 
 
 def read_cases(file: Path) -> CaseScores:

@@ -15,15 +15,25 @@ ARMS = {
     "scratch": "from scratch",
     "self": "self pre-trained",
     "scratch_long": "from scratch, same compute",
-    "broken": "pre-trained without context",
+    "broken": "pre-trained on shuffled patches",
     "pixels": "pixels, no network",
     "identity": "from scratch, no transformer",
     "given": "weights from elsewhere",
 }
 PROBE = "probe_"
 PROBED = {"probe_scratch": "random, frozen", "probe_self": "self pre-trained, frozen"}
-PROBED |= {"probe_broken": "pre-trained without context, frozen", "probe_given": "weights from elsewhere, frozen"}
+PROBED |= {"probe_broken": "pre-trained on shuffled patches, frozen", "probe_given": "weights from elsewhere, frozen"}
 PRETRAINED = ("self", "broken")
+WORDS = {"pretrain_on": ("all", "labelled"), "section": ("test", "validation"), "decoder": ("unetr", "light")}
+# Options of the bundles that a comparison sets itself, and what to use instead.
+FOLDERS = dict.fromkeys(("dataset_dir", "output_dir", "ckpt_dir", "cache_dir"), "give the command its own folders")
+BOTH = FOLDERS | {"seed": "use seeds", "train#data": "use cases", "validate#data": "use section"}
+OWNED = {
+    "pretraining": BOTH | {"max_epochs": "use pretraining_steps"},
+    "fine_tuning": BOTH
+    | {"max_epochs": "use steps", "learning_rate": "use learning_rates", "layer_decay": "use layer_decays"}
+    | {"val_interval": "use validations", "pretrained_weights": "use weights", "network_def": "use decoder"},
+}
 DEFAULT_ARMS = ("scratch", "self", "scratch_long", "broken", "pixels")
 
 
@@ -39,8 +49,9 @@ class Settings:
         seeds: repetitions; seed s chooses the labelled cases, the initial weights and the order of the data, the same
             for all arms.
         pretraining_steps, steps: iterations of pre-training and of fine-tuning.
-        learning_rates: tried for every arm and number of cases with the first seed; validation chooses.
+        learning_rates, layer_decays: tried for every arm and number of cases with the first seed; validation chooses.
         validations: how often a fine-tuning is validated.
+        decoder: of a segmentation, the bundle's "unetr", or "light", a linear map that hides nothing of the encoder.
         pretrain_on: "all" training images, or only the "labelled" ones.
         probe: whether frozen encoders are read by a linear map as well.
         weights: an encoder from elsewhere, for the arm `given`.
@@ -56,7 +67,9 @@ class Settings:
     pretraining_steps: int = 10_000
     steps: int = 1_000
     learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    layer_decays: tuple[float, ...] = (1.0, 0.75)
     validations: int = 10
+    decoder: str = "unetr"
     pretrain_on: str = "all"
     probe: bool = True
     weights: str = ""
@@ -65,10 +78,28 @@ class Settings:
     pretraining: Mapping[str, Any] = field(default_factory=dict)
     fine_tuning: Mapping[str, Any] = field(default_factory=dict)
 
+    def options(self, kind: str) -> dict[str, Any]:
+        """Options of the bundles in runs that pre-train ("pretraining"), or fine-tune or evaluate."""
+        return {**self.shared, **(self.pretraining if kind == "pretraining" else self.fine_tuning)}
+
     @property
     def recipe(self) -> Recipe:
         """How the bundle does it."""
         return find_recipe(self.bundle)
+
+
+def _case_count(value: Any) -> int:
+    return 0 if str(value).strip() == "all" else int(value)
+
+
+def _flag(value: Any) -> bool:
+    if str(value).lower() not in ("true", "false"):
+        raise ValueError(value)
+    return str(value).lower() == "true"
+
+
+SINGLES = dict.fromkeys(("seeds", "pretraining_steps", "steps", "validations"), int) | {"probe": _flag}
+LISTS = {"arms": str, "cases": _case_count, "learning_rates": float, "layer_decays": float}
 
 
 def read_settings(file: str | Path | None = None, **given: Any) -> Settings:
@@ -80,9 +111,12 @@ def read_settings(file: str | Path | None = None, **given: Any) -> Settings:
         raise InputError(f"setting {unknown[0]!r} is unknown; use {', '.join(sorted(known))}")
     if missing := [name for name in ("bundle", "dataset_dir") if not content.get(name)]:
         raise InputError(f"no {missing[0]} is given; set --{missing[0]}")
-    for name, convert in (("arms", str), ("cases", _case_count), ("learning_rates", float)):
+    for name, convert in LISTS.items():
         if name in content:
             content[name] = _sequence(content[name], convert, name)
+    for name, convert in SINGLES.items():
+        if name in content:
+            content[name] = _single(content[name], convert, name)
     settings = Settings(**content)
     _check(settings)
     return settings
@@ -106,8 +140,11 @@ def _sequence(value: Any, convert: Any, name: str) -> tuple[Any, ...]:
         raise InputError(f"{name} {value!r} is no list that fits; separate its members by commas") from error
 
 
-def _case_count(value: Any) -> int:
-    return 0 if str(value).strip() == "all" else int(value)
+def _single(value: Any, convert: Any, name: str) -> Any:
+    try:
+        return convert(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} is {value!r}; set it to something like {getattr(Settings, name)!r}") from error
 
 
 def _check(settings: Settings) -> None:
@@ -122,11 +159,17 @@ def _check(settings: Settings) -> None:
     for name in ("seeds", "pretraining_steps", "steps", "validations"):
         if getattr(settings, name) < 1:
             raise InputError(f"{name} is {getattr(settings, name)}; set it to 1 or more")
-    if not settings.learning_rates or min(settings.learning_rates) <= 0 or min(settings.cases, default=-1) < 0:
-        raise InputError("learning_rates must be above 0 and cases numbers or 'all'; give at least one of each")
-    for name, choices in (("pretrain_on", ("all", "labelled")), ("section", ("test", "validation"))):
+    if min(settings.learning_rates + settings.layer_decays, default=0) <= 0 or min(settings.cases, default=-1) < 0:
+        raise InputError("learning_rates and layer_decays must be above 0, cases numbers or 'all'; give one at least")
+    for name, choices in WORDS.items():
         if getattr(settings, name) not in choices:
             raise InputError(f"{name} {getattr(settings, name)!r} is unknown; use one of {', '.join(choices)}")
     recipe = settings.recipe
-    check_options({**settings.shared, **settings.pretraining}, recipe.pretraining_bundle, recipe.pretrain)
-    check_options({**settings.shared, **settings.fine_tuning}, recipe.bundle, ("train", "evaluate"))
+    for kind, bundle, stems in (
+        ("pretraining", recipe.pretraining_bundle, recipe.pretrain),
+        ("fine_tuning", recipe.bundle, ("train", "evaluate")),
+    ):
+        options = settings.options(kind)
+        check_options(options, bundle, stems)
+        if taken := [name for name in options if name in OWNED[kind]]:
+            raise InputError(f"{kind} cannot set {taken[0]}, which the comparison does; {OWNED[kind][taken[0]]}")

@@ -26,19 +26,19 @@ class Difference(NamedTuple):
     p: float
 
     @property
-    def verdict(self) -> str:
-        """What the interval says."""
-        if np.isnan(self.low):
-            return "has no interval"
-        return "lies above 0" if self.low > 0 else "lies below 0" if self.high < 0 else "includes 0"
+    def sign(self) -> int:
+        """1 or -1 where the interval lies above or below 0, else 0."""
+        return int(self.low > 0) - int(self.high < 0)
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
 def compare(first: Sequence[Scores], second: Sequence[Scores], replicates: int = REPLICATES) -> Difference:
     """`first` minus `second`, one of each a seed, paired.
 
     The interval is the 95 % percentile interval of a bootstrap in which patients are drawn with replacement, the same
-    for all, and seeds are, so that it covers the choice of the test cases and chance in training. With few seeds the
-    latter is underestimated.
+    for all, and seeds are, so that it covers the choice of the test cases and, from two seeds on, chance in training.
     """
     check_paired([*first, *second])
     once = np.ones((1, len(first[0].cases)))
@@ -62,9 +62,13 @@ def drawn_means(scores: Scores, replicates: int) -> NDArray:
 
 
 def mean_of_drawn_seeds(values: Sequence[NDArray], seed: int = 1) -> NDArray:
-    """Mean (R,) over seeds drawn with replacement in every replicate, of one array (R,) a seed."""
-    count = len(values)
-    share = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=len(values[0])) / count
+    """Mean (R,) over seeds drawn with replacement in every replicate, of one array (R,) a seed.
+
+    One less than there are is drawn, without which the spread of few seeds comes out too small (Rao and Wu 1988); a
+    single seed has none.
+    """
+    count, drawn = len(values), max(1, len(values) - 1)
+    share = np.random.default_rng(seed).multinomial(drawn, [1 / count] * count, size=len(values[0])) / drawn
     return (share * np.stack(values, axis=1)).sum(axis=1)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from custom.errors import InputError
-from custom.study.cases import choose_labelled, sources_of, without_labels
+from custom.study.cases import choose_labelled, source_of_image, without_labels
 
 ITEMS = [{"image": f"/data/{p}_{i}.png", "patient": str(p), "label": [0]} for p in range(20) for i in range(1 + p % 3)]
 
@@ -36,7 +36,13 @@ def test_pretraining_gets_no_labels() -> None:
     assert not any("label" in item for item in without_labels(ITEMS))
 
 
-def test_images_are_known_by_their_folder(tmp_path: Path) -> None:
-    items = [{"image": str(tmp_path / name / "x.png")} for name in ("a", "b")]
-    found = sources_of(items, [str(tmp_path / "a"), str(tmp_path / "b")])
-    assert [found[item["image"]] for item in items] == [0, 1]
+def test_images_are_known_by_their_folder_also_where_they_are_links(tmp_path: Path) -> None:
+    folders = [str(tmp_path / "a"), str(tmp_path / "b")]
+    for folder in folders:
+        Path(folder).mkdir()
+    (tmp_path / "elsewhere.png").touch()
+    link = tmp_path / "b" / "x.png"
+    link.symlink_to(tmp_path / "elsewhere.png")
+    assert source_of_image(str(link), folders) == 1
+    with pytest.raises(InputError, match="lies in none of"):
+        source_of_image(str(tmp_path / "elsewhere.png"), folders)

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -12,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from custom.errors import InputError
+from custom.study.cases import read_items
 from custom.study.compare import run_comparison
-from custom.study.settings import Settings, read_settings
+from custom.study.settings import PROBE, Settings, read_settings
 from scripts.tiny import LAYOUTS, NETWORK, ROOT, SPACING, write_data
 
 DECODER = {"decoder_hidden_size": 24, "decoder_num_layers": 1, "decoder_num_heads": 2}
@@ -24,11 +23,18 @@ SMALL = {
 }
 
 
+MORE: dict[str, dict[str, object]] = {
+    "unetr_btcv": {"cases": (3, 0), "arms": ("scratch", "self", "pixels"), "decoder": "light"},
+    "unetr_brats": {"arms": ("scratch", "self", "pixels", "identity"), "seeds": 1, "pretrain_on": "labelled"},
+    "vit_cxr14": {"learning_rates": (1e-3, 3e-3)},
+}
+
+
 def tiny_settings(name: str, data: Path, **more: object) -> Settings:
     shared, fine_tuning = SMALL[name]
     given = {"bundle": str(ROOT / "bundles" / name), "dataset_dir": str(data), "seeds": 2, "validations": 2}
     given |= {"shared": shared | {"num_workers": 0}, "pretraining": DECODER, "fine_tuning": fine_tuning}
-    given |= {"pretraining_steps": 6, "steps": 6, "learning_rates": (1e-3, 3e-3)}
+    given |= {"pretraining_steps": 6, "steps": 6, "learning_rates": (1e-3,), "layer_decays": (1.0,)}
     return read_settings(**(given | more))
 
 
@@ -36,7 +42,7 @@ def tiny_settings(name: str, data: Path, **more: object) -> Settings:
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, list[str]]:
     folder = tmp_path_factory.mktemp(request.param)
     data = write_data(LAYOUTS[request.param], folder / "data")
-    settings = tiny_settings(request.param, data, cases=(3, 0) if request.param == "unetr_btcv" else (0,))
+    settings = tiny_settings(request.param, data, **MORE[request.param])
     lines: list[str] = []
     run_comparison(settings, folder / "out", 2, lines.append)
     return request.param, folder, lines
@@ -51,7 +57,9 @@ def test_every_arm_is_scored_on_the_same_cases(finished: tuple[str, Path, list[s
     for row in rows:
         key = tuple(row[name] for name in ("arm", "cases", "seed", "checkpoint"))
         scored.setdefault(key, []).append((row["case"], row["class"], row["truth"]))
-    assert {key[0] for key in scored} == {"scratch", "self", "scratch_long", "broken", "pixels"}
+    arms = set(json.loads((folder / "out" / "settings.json").read_text())["arms"])
+    frozen = {f"{PROBE}{arm}" for arm in arms & {"scratch", "self", "broken"}}
+    assert {key[0] for key in scored} == arms | frozen
     assert len({tuple(cases) for cases in scored.values()}) == 1
 
 
@@ -71,62 +79,69 @@ def test_the_same_command_does_nothing_again(finished: tuple[str, Path, list[str
     lines: list[str] = []
     run_comparison(read_settings(**settings), folder / "out", 2, lines.append)
     assert first and not lines
+    run_comparison(read_settings(**{**settings, "section": "validation"}), folder / "out", 2, lines.append)
+    assert lines and all(line.startswith("evaluation/") for line in lines)
     with pytest.raises(InputError, match="another steps"):
         run_comparison(read_settings(**{**settings, "steps": 7}), folder / "out", 2, lines.append)
 
 
 @pytest.mark.slow
-def test_pretraining_is_given_no_labels_and_no_test_images(finished: tuple[str, Path, list[str]]) -> None:
+def test_pretraining_reads_no_labels_and_no_image_that_is_scored(finished: tuple[str, Path, list[str]]) -> None:
     _, folder, _ = finished
-    lists = {path.stem: json.loads(path.read_text()) for path in (folder / "out" / "lists").glob("*.json")}
-    seen = {str(item["image"]) for item in lists["images"]}
-    assert not any("label" in item for item in lists["images"])
-    assert not seen & {str(item["image"]) for item in lists["test"] + lists["validation"]}
+    out = folder / "out"
+    lists = [read_items(out / "lists" / f"{name}.json") for name in ("test", "validation")]
+    scored = {str(item["image"]) for items in lists for item in items}
+    for file in (out / "runs" / "pretraining").glob("*/run.json"):
+        items = read_items(json.loads(file.read_text())["train#data"]["path"])
+        assert items and not any("label" in item for item in items)
+        assert not scored & {str(item["image"]) for item in items}
 
 
 @pytest.mark.slow
-def test_the_long_arm_gets_the_compute_of_pretraining(finished: tuple[str, Path, list[str]]) -> None:
+def test_arms_without_pretraining_start_from_the_same_kind_of_weights(finished: tuple[str, Path, list[str]]) -> None:
     _, folder, _ = finished
-    flops = json.loads((folder / "out" / "summary.json").read_text())["step_flops"]
-    done = {
-        path.parent.name: json.loads(path.read_text())["steps"]
-        for path in (folder / "out" / "runs").glob("*/*/done.json")
-    }
-    pretraining = next(steps for name, steps in done.items() if name == "self_all_seed0")
-    short, long = (
-        max(s for n, s in done.items() if n.startswith(f"{arm}_all_seed0")) for arm in ("scratch", "scratch_long")
-    )
-    extra = (long - short) * flops["fine_tuning"]
-    assert extra == pytest.approx(pretraining * flops["pretraining"], abs=3 * flops["fine_tuning"])
+    runs = folder / "out" / "runs" / "fine_tuning"
+    starts = {json.loads(path.read_text())["pretrained_weights"] for path in runs.glob("scratch*seed0*/run.json")}
+    assert starts == {str(folder / "out" / "initial" / "seed0.pt")}
 
 
 @pytest.mark.slow
 def test_a_killed_comparison_goes_on(tmp_path: Path) -> None:
     data, settings = write_data("nih", tmp_path / "data"), tmp_path / "settings.json"
+    shared, fine_tuning = SMALL["vit_cxr14"]
     given = {"bundle": str(ROOT / "bundles" / "vit_cxr14"), "dataset_dir": str(data), "arms": ["scratch", "self"]}
-    given |= {"shared": SMALL["vit_cxr14"][0] | {"num_workers": 0}, "pretraining": DECODER, "seeds": 1, "steps": 4}
-    given |= {"fine_tuning": SMALL["vit_cxr14"][1], "pretraining_steps": 4, "learning_rates": [1e-3], "validations": 2}
+    given |= {"shared": shared | {"num_workers": 0}, "pretraining": DECODER, "fine_tuning": fine_tuning, "seeds": 1}
+    given |= {"steps": 4, "learning_rates": [1e-3], "layer_decays": [1.0], "validations": 2, "pretraining_steps": 400}
     settings.write_text(json.dumps(given))
-    command = [
-        sys.executable,
-        "-m",
-        "scripts.compare",
-        str(tmp_path / "out"),
-        "--settings",
-        str(settings),
-        "--workers",
-        "1",
-    ]
-    first = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
-    pretrained = tmp_path / "out" / "runs" / "pretraining" / "self_all_seed0" / "done.json"
-    for _ in range(600):
-        if pretrained.is_file():
-            break
-        time.sleep(0.1)
-    time.sleep(2)
-    os.killpg(first.pid, signal.SIGKILL)
+    command = [sys.executable, "-m", "scripts.compare", str(tmp_path / "out"), "--settings", str(settings)]
+    command += ["--workers", "1"]
+    first = subprocess.Popen(command, cwd=ROOT)
+    begun = tmp_path / "out" / "runs" / "pretraining" / "self_all_seed0" / "last.pt"
+    while not begun.is_file():
+        assert first.poll() is None
+        time.sleep(0.02)
+    children = descendants(first.pid)
+    first.kill()
     first.wait()
-    stamp = pretrained.stat().st_mtime_ns
-    assert not (tmp_path / "out" / "report.html").exists()
+    assert children and gone(children, seconds=20)
+    assert not begun.with_name("done.json").exists()
     subprocess.run(command, cwd=ROOT, check=True)
-    assert (tmp_path / "out" / "report.html").is_file() and pretrained.stat().st_mtime_ns == stamp
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert json.loads(begun.with_name("done.json").read_text())["resumed"]
+
+
+def descendants(process: int) -> list[int]:
+    """Processes that this one made, and theirs."""
+    files = Path(f"/proc/{process}/task").glob("*/children")
+    own = [int(child) for file in files for child in file.read_text().split()]
+    return own + [one for child in own for one in descendants(child)]
+
+
+def gone(processes: list[int], seconds: float) -> bool:
+    """Whether all have ended within so many seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not any(Path(f"/proc/{process}").exists() for process in processes):
+            return True
+        time.sleep(0.1)
+    return False

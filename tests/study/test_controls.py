@@ -9,7 +9,7 @@ import torch
 from custom.data import CropDataset
 from custom.errors import InputError
 from custom.networks import UNETR, ViTClassifier
-from custom.study.controls import ShuffleBlocksd, block_size, without_blocks
+from custom.study.controls import ShuffleBlocksd, without_blocks
 from custom.study.flops import training_flops
 from custom.study.heads import fair_start, log_odds
 from custom.study.pixels import fit_forest, fit_thumbnails
@@ -36,10 +36,6 @@ def test_image_and_padding_move_together() -> None:
 def test_blocks_have_to_divide_the_image() -> None:
     with pytest.raises(InputError, match="not a multiple"):
         ShuffleBlocksd("image", [3, 3])({"image": torch.zeros(1, 8, 8)})
-
-
-def test_blocks_are_two_patches_where_that_divides() -> None:
-    assert block_size([48, 40, 24], [8, 8, 8]) == [16, 8, 8]
 
 
 def test_a_network_without_blocks_only_embeds() -> None:
@@ -122,7 +118,7 @@ def test_thumbnails_learn_what_brightness_tells() -> None:
     label = (torch.arange(64) % 2).float()[:, None]
     images = torch.rand(64, 1, 32, 32) * 0.3
     images[:, :, :16] += label[:, :, None, None] * 0.2
-    network = fit_thumbnails([{"image": images[:32], "label": label[:32]}], torch.device("cpu"))
+    network = fit_thumbnails([{"image": images[:32], "label": label[:32]}])
     assert ((network(images[32:]) > 0).float() == label[32:]).float().mean() > 0.95
 
 

@@ -33,6 +33,12 @@ def test_command_line_goes_before_the_file(tmp_path: Path) -> None:
     assert (settings.seeds, settings.cases, settings.arms) == (2, (6, 0), ("scratch", "self"))
 
 
+@pytest.mark.parametrize(("given", "expected"), [("false", False), ("true", True), (False, False)])
+def test_words_of_the_command_line_become_what_they_mean(given: object, expected: bool) -> None:
+    settings = read_settings(bundle=BTCV, dataset_dir="data", probe=given, seeds="4")
+    assert (settings.probe, settings.seeds) == (expected, 4)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -46,6 +52,11 @@ def test_command_line_goes_before_the_file(tmp_path: Path) -> None:
         ({"section": "training"}, "section 'training'"),
         ({"shared": {"hiden_size": 96}}, "did you mean hidden_size"),
         ({"epochs": 3}, "'epochs' is unknown"),
+        ({"probe": "perhaps"}, "probe is 'perhaps'"),
+        ({"seeds": "three"}, "seeds is 'three'"),
+        ({"decoder": "heavy"}, "decoder 'heavy'"),
+        ({"fine_tuning": {"learning_rate": 1e-3}}, "use learning_rates"),
+        ({"shared": {"max_epochs": 3}}, "use pretraining_steps"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(given: dict, message: str) -> None:

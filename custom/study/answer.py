@@ -1,0 +1,87 @@
+"""The answer in words, with everything that stands against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .choose import at_edge
+from .curves import steps_to_reach
+
+if TYPE_CHECKING:
+    from .results import Results
+
+ENOUGH_SEEDS, ENOUGH_VALIDATION = 3, 10
+
+
+def answer(results: Results) -> str:
+    """What self pre-training changes with most labelled cases, against scratch and against scratch with its compute."""
+    settings = results.plan.settings
+    if "self" not in settings.arms:
+        return "This comparison has no arm that is pre-trained on its own images."
+    cases = most_cases(settings.cases)
+    parts = (verdict, speed, doubts)
+    return " ".join([difference(results, cases), *(text for part in parts for text in part(results, cases))])
+
+
+def most_cases(cases: tuple[int, ...]) -> int:
+    """The largest of the numbers of cases, where 0 stands for all."""
+    return 0 if 0 in cases else max(cases)
+
+
+def difference(results: Results, cases: int) -> str:
+    """The difference and its interval."""
+    plan, count = results.plan, len(results.scores["self", cases, "last"][0].cases)
+    noun = "images" if plan.recipe.classifies else "cases"
+    return (
+        f"On these {count} {plan.settings.section} {noun} self pre-training changes mean {plan.recipe.metric} by "
+        f"{results.difference('self', cases)} ({plan.settings.seeds} seeds, {plan.lists.count(cases, 0)} labelled "
+        f"{noun}, {plan.lists.count(0, 0)} pre-trained on)."
+    )
+
+
+def verdict(results: Results, cases: int) -> Iterator[str]:
+    """Better, worse or not established; and the same against scratch with the compute of pre-training."""
+    settings, found = results.plan.settings, results.difference("self", cases)
+    if settings.seeds < ENOUGH_SEEDS:
+        yield f"Fewer than {ENOUGH_SEEDS} seeds allow no verdict."
+        return
+    yield ("No change is established.", "It is better.", "It is worse.")[found.sign]
+    if "scratch_long" in settings.arms:
+        against = results.difference("self", cases, "scratch_long")
+        words = ("no difference is established", "it is better", "it is worse")[against.sign]
+        yield f"Against scratch with as much compute as pre-training took in addition: {against}, {words}."
+
+
+def speed(results: Results, cases: int) -> Iterator[str]:
+    """When it is as good as scratch ever gets, on validation."""
+    share = steps_to_reach(results.plan, results.choices, "self", cases)
+    if np.isnan(share):
+        yield "On validation it never reaches scratch's final value."
+    else:
+        yield (
+            f"On validation it reaches scratch's final value in {100 * share:.0f} % of scratch's steps, those of "
+            "pre-training not counted."
+        )
+
+
+def doubts(results: Results, cases: int) -> Iterator[str]:
+    """Whatever makes the comparison weaker than it looks."""
+    plan = results.plan
+    failed = [name for name, end in results.gates().items() if name.startswith("self") and not end["passed"]]
+    if failed:
+        yield (
+            f"In {len(failed)} of its pre-trainings the masked loss does not beat the trivial predictors on unseen "
+            "images: they have not learnt context, so train longer before you conclude anything."
+        )
+    if "pixels" in plan.settings.arms and results.difference("scratch", cases, "pixels").sign <= 0:
+        yield "Scratch is not better than pixels without a network, so it is trained too little to be a standard."
+    if "broken" in plan.settings.arms and results.difference("self", cases, "broken").sign <= 0:
+        yield "It is not better than pre-training on shuffled patches, so anatomy need not be what it learnt."
+    edges = [arm for (arm, n), choice in results.choices.items() if n == cases and at_edge(plan, choice)]
+    if edges:
+        yield f"The best learning rate of {', '.join(edges)} is the lowest or highest that was tried: try more."
+    if len(plan.lists.sections["validation"]) < ENOUGH_VALIDATION:
+        yield f"Only {len(plan.lists.sections['validation'])} validation cases chose the learning rates."

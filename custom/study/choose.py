@@ -1,0 +1,57 @@
+"""The choice of a learning rate and layer decay for each arm, by the last weights of the first seed on validation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import InputError
+from .plan import Plan
+from .run import Choice, Run, Setup
+from .scores import read_evaluation
+
+
+def grid(plan: Plan) -> list[Run]:
+    """Every choice for each arm and number of cases, and its evaluation on the validation cases."""
+    tried = [(setup, choice) for setup in first_setups(plan) for choice in plan.choices()]
+    tunings = [plan.fine_tuning(setup, choice) for setup, choice in tried]
+    return tunings + [plan.evaluation(setup, choice, "last", "validation") for setup, choice in tried]
+
+
+def first_setups(plan: Plan) -> list[Setup]:
+    """What is fine-tuned with the first seed."""
+    return [setup for setup in plan.setups() if setup.seed == 0]
+
+
+def choose(plan: Plan) -> dict[tuple[str, int], Choice]:
+    """(arm, cases) -> what validates best; of equals the one with the lowest rate.
+
+    Raises:
+        InputError: all fine-tunings of an arm failed, as when every learning rate is too high.
+    """
+    chosen = {}
+    for setup in first_setups(plan):
+        scores = {choice: validated(plan, setup, choice) for choice in sorted(plan.choices())}
+        best = max(scores, key=scores.__getitem__)
+        if scores[best] == -np.inf:
+            raise InputError(
+                f"no fine-tuning of {setup} succeeded; see the log.txt of each in {plan.path('fine_tuning')}, lower "
+                "learning_rates"
+            )
+        chosen[setup.key] = best
+    return chosen
+
+
+def validated(plan: Plan, setup: Setup, choice: Choice) -> float:
+    """The mean score of the last weights on the validation cases; minus infinity where there is none."""
+    run = plan.evaluation(setup, choice, "last", "validation")
+    if not (plan.path(run.name) / "done.json").is_file():
+        return -np.inf
+    scores = read_evaluation(plan, run.name, "validation")
+    mean = float(scores.mean(np.ones((1, len(scores.cases))))[0])
+    return -np.inf if np.isnan(mean) else mean
+
+
+def at_edge(plan: Plan, choice: Choice) -> bool:
+    """Whether the chosen learning rate is the highest or lowest that was tried, so that a better one may lie beyond."""
+    rates = plan.settings.learning_rates
+    return len(rates) > 1 and choice.learning_rate in (min(rates), max(rates))

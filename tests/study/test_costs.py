@@ -1,0 +1,39 @@
+"""How much each arm gets."""
+
+from pathlib import Path
+
+import pytest
+
+from custom.study.cases import CaseLists
+from custom.study.costs import Costs
+from custom.study.settings import read_settings
+from scripts.tiny import NETWORK, ROOT, write_data
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data("nih", tmp_path_factory.mktemp("nih"))
+
+
+@pytest.mark.parametrize(("steps", "pretraining_steps"), [(3, 10), (40, 200), (7, 1)])
+def test_the_long_arm_gets_at_least_the_compute_of_pretraining(data: Path, steps: int, pretraining_steps: int) -> None:
+    settings = read_settings(
+        bundle=str(ROOT / "bundles" / "vit_cxr14"), dataset_dir=str(data), shared=NETWORK | {"img_size": 32},
+        pretraining={"batch_size": 8}, fine_tuning={"batch_size": 5, "validation_fraction": 0.3},
+        steps=steps, pretraining_steps=pretraining_steps,
+    )  # fmt: skip
+    costs = Costs(settings, CaseLists(data, settings))
+    flops = {arm: costs.total(arm, 0, 0)["flops"] for arm in ("scratch", "self", "scratch_long")}
+    epoch = costs.iterations("fine_tuning", 0, 0) * costs.step_flops["fine_tuning"]
+    assert flops["scratch"] < flops["self"] <= flops["scratch_long"] < flops["self"] + epoch
+
+
+def test_a_range_of_masking_ratios_costs_its_middle_always(data: Path) -> None:
+    def price(ratio: object) -> float:
+        settings = read_settings(
+            bundle=str(ROOT / "bundles" / "vit_cxr14"), dataset_dir=str(data), shared=NETWORK | {"img_size": 32},
+            pretraining={"masking_ratio": ratio},
+        )  # fmt: skip
+        return Costs(settings, CaseLists(data, settings)).step_flops["pretraining"]
+
+    assert price([0.5, 1 - 1e-6 - 0.25]) == pytest.approx(price(0.625)) and price([0.25, 0.5]) == price([0.25, 0.5])
