@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
-from torch import nn
+from torch import Tensor, nn
 
 from ..networks import ViT
 from ..networks.tokens import patch_grid, patchify, unpatchify
@@ -48,8 +48,13 @@ def block_size(img_size: Sequence[int], patch_size: Sequence[int]) -> list[int]:
 
 
 def without_blocks(network: nn.Module) -> nn.Module:
-    """The network with every transformer block replaced by nothing: tokens stay embedded patches."""
+    """The network with transformer blocks that do nothing: tokens stay embedded patches. Weights keep their places."""
     encoder = network if isinstance(network, ViT) else network.encoder
-    for index in range(len(encoder.blocks)):
-        encoder.blocks[index] = nn.Identity()
+    for block in encoder.blocks:
+        block.forward = unchanged
     return network
+
+
+def unchanged(x: Tensor) -> Tensor:
+    """What it is given."""
+    return x
