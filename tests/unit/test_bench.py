@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -58,6 +59,12 @@ def test_a_child_tells_its_result_and_its_peak_memory() -> None:
 def test_a_failing_command_is_told_with_its_output() -> None:
     with pytest.raises(RuntimeError, match="No module named no_such_module"):
         run_command(["no_such_module"])
+
+
+def test_memory_of_a_command_is_its_own_and_not_its_parents() -> None:
+    held = np.ones(400 * 2**20, np.uint8)  # as a benchmark holds what an earlier row has left
+    measured = run_command(["json.tool", "--help"])
+    assert 5 < measured["MiB"] < 100 < held.nbytes / 2**20 and 0 < measured["s"] < 30
 
 
 def test_the_report_holds_every_row(tmp_path: Path) -> None:
