@@ -14,14 +14,14 @@ import torch
 
 from .report import current_commit, machine, table, write_report
 
-ROWS = ("mae", "unetr", "sample", "native", "segment", "long", "radiographs", "start", "runtimes", "gpu")
+ROWS = ("mae", "unetr", "sample", "native", "segment", "window", "long", "radiographs", "start", "runtimes", "gpu")
 
 
 def bench(rows: Sequence[str] | str = ROWS, pairs: int = 5, threads: int = 2, output_dir: str | None = None) -> None:
     """Measure and print; with `output_dir`, write the report there, or put these rows into its, after every part.
 
     Args:
-        rows: which of mae, unetr, sample, native, segment, long, radiographs, start, runtimes, gpu; commas between.
+        rows: which of mae, unetr, sample, native, segment, window, long, radiographs, start, runtimes, gpu; commas
         pairs: how many times all sides of a row take turns.
         threads: threads of every process.
         output_dir: folder for performance.md, performance.json and figures/performance.png.

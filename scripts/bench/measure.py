@@ -17,6 +17,7 @@ from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+POLL = 0.02  # seconds between two looks at a command's memory
 Measured = dict[str, float]
 
 
@@ -121,22 +122,26 @@ def forget_peak() -> float:
     return status_mib("VmRSS")
 
 
-def status_mib(field: str) -> float:
-    """A field of this process' status in MiB (Linux)."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+def status_mib(field: str, process: int | str = "self") -> float:
+    """A field of a process' status in MiB, this one's by default; 0 for one that has ended (Linux)."""
+    lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith(field)), 0) / 1024
 
 
 def run_command(arguments: list[str]) -> Measured:
-    """Wall seconds "s" and peak memory "MiB" of `python -m ARGUMENTS`, from its start to its end."""
-    start = time.monotonic()
+    """Wall seconds "s" and peak memory "MiB" of `python -m ARGUMENTS`, from its start to its end.
+
+    The peak is the largest one read while it ran: the one that a process leaves behind counts its parent's as well.
+    """
+    start, peak = time.monotonic(), 0.0
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", *arguments], cwd=ROOT, env=environment(), stdout=log, stderr=log
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if status:
+        while process.poll() is None:
+            peak = max(peak, status_mib("VmHWM", process.pid))
+            time.sleep(POLL)
+        if process.returncode:
             log.seek(0)
             raise RuntimeError(f"python -m {' '.join(arguments)} failed:\n{log.read().decode()}")
-    return {"s": time.monotonic() - start, "MiB": usage.ru_maxrss / 1024}
+    return {"s": time.monotonic() - start, "MiB": peak}

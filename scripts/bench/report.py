@@ -110,12 +110,18 @@ def with_earlier(rows: Sequence[Row], path: Path, machine: str) -> list[Row]:
 
 def draw(rows: Sequence[Row], path: Path) -> None:
     """How many times better each row against MONAI's parts is, on a logarithmic axis, with the range of its pairs."""
-    figure, axes = plt.subplots(figsize=(8, 0.32 * len(rows) + 1.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(13, 0.27 * len(rows) + 1.0), layout="constrained")
     ratios = [row.ratio for row in rows]
     spread = [[row.ratio - row.low for row in rows], [row.high - row.ratio for row in rows]]
     axes.barh([row.name for row in rows], ratios, xerr=spread, color="#3b7a9e", ecolor="#222222", capsize=2)
+    for place, row in enumerate(rows):
+        axes.annotate(
+            f"{row.ratio:.3g}", (max(row.ratio, row.high), place), (6, 0), textcoords="offset points", va="center"
+        )
     axes.axvline(1, color="#222222", linewidth=1)
-    axes.set(xscale="log", xlabel="times better than MONAI's parts")
-    axes.invert_yaxis()
+    axes.set(
+        xscale="log", xlabel="times better than MONAI's parts, and the range of the pairs", ylim=(len(rows) - 0.4, -0.6)
+    )
+    axes.margins(x=0.08)
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ from scripts.bench.__main__ import bench
 from scripts.bench.measure import Row, alone, compare, in_child, run_command, take_turns
 from scripts.bench.report import table, write_report
 from scripts.bench.widen import widen
+from scripts.bench.window import time_shares
 
 
 def test_ratios_are_of_pairs_and_larger_is_better_whatever_the_unit() -> None:
@@ -58,6 +60,19 @@ def test_a_child_tells_its_result_and_its_peak_memory() -> None:
 def test_a_failing_command_is_told_with_its_output() -> None:
     with pytest.raises(RuntimeError, match="No module named no_such_module"):
         run_command(["no_such_module"])
+
+
+def test_memory_of_a_command_is_its_own_and_not_its_parents() -> None:
+    held = np.ones(400 * 2**20, np.uint8)  # as a benchmark holds what an earlier row has left
+    measured = run_command(["json.tool", "--help"])
+    assert 5 < measured["MiB"] < 100 < held.nbytes / 2**20 and 0 < measured["s"] < 30
+
+
+def test_shares_of_time_find_what_takes_it_and_add_up() -> None:
+    network, image = torch.nn.Conv2d(16, 16, 5), torch.rand(1, 16, 128, 128)
+    shares = time_shares(lambda: network(image))
+    assert shares["convolutions"] > 50 and shares["products of matrices"] == 0
+    assert sum(shares.values()) == pytest.approx(100)
 
 
 def test_the_report_holds_every_row(tmp_path: Path) -> None:
