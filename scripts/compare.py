@@ -10,6 +10,7 @@ from typing import Any
 import fire
 
 from custom.errors import explain_errors
+from custom.study.answer import answer
 from custom.study.compare import run_comparison
 from custom.study.settings import read_settings
 
@@ -43,7 +44,7 @@ def compare(
     """
     given = {"bundle": bundle, "dataset_dir": dataset_dir, "cases": cases, "seeds": seeds, "arms": arms, **more}
     results = run_comparison(read_settings(settings, **given), Path(output_dir), workers, say)
-    say(f"\n{results.answer()}\n\nReport: {Path(output_dir) / 'report.html'}")
+    say(f"\n{answer(results)}\n\nReport: {Path(output_dir) / 'report.html'}")
 
 
 def say(line: str) -> None:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from threading import Thread
 
 import torch
 from monai.bundle import run
 
 from ..errors import sentence_of
-
-PR_SET_PDEATHSIG = 1
 
 
 def worker_context(threads: int) -> ForkServerContext:
@@ -46,6 +44,12 @@ def run_bundle(files: Sequence[str], bundle: str, log: Path, resume: bool, gpu: 
 
 
 def end_with_parent() -> None:
-    """Be killed when the process that made this one ends, as it does with the comparison; on Linux alone."""
-    if sys.platform == "linux":
-        ctypes.CDLL("libc.so.6").prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    """End as soon as the process that asked for this one does, however it ends."""
+    parent = parent_process()
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    if parent is not None:
+        Thread(target=watch, daemon=True).start()

@@ -141,7 +141,13 @@ def gone(processes: list[int], seconds: float) -> bool:
     """Whether all have ended within so many seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if not any(Path(f"/proc/{process}").exists() for process in processes):
+        if not any(map(alive, processes)):
             return True
         time.sleep(0.1)
     return False
+
+
+def alive(process: int) -> bool:
+    """Whether it runs; what only waits to be buried does not."""
+    file = Path(f"/proc/{process}/stat")
+    return file.is_file() and file.read_text().rpartition(")")[2].split()[0] != "Z"
