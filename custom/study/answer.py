@@ -35,10 +35,11 @@ def difference(results: Results, cases: int) -> str:
     """The difference and its interval."""
     plan, count = results.plan, len(results.scores["self", cases, "last"][0].cases)
     noun = "images" if plan.recipe.classifies else "cases"
+    seeds = f"{plan.settings.seeds} seed" + "s" * (plan.settings.seeds > 1)
     return (
         f"On these {count} {plan.settings.section} {noun} self pre-training changes mean {plan.recipe.metric} by "
-        f"{results.difference('self', cases)} ({plan.settings.seeds} seeds, {plan.lists.count(cases, 0)} labelled "
-        f"{noun}, {plan.lists.count(0, 0)} pre-trained on)."
+        f"{results.difference('self', cases)} ({seeds}, {plan.lists.count(cases, 0)} labelled {noun}, "
+        f"{plan.lists.count(0, 0)} pre-trained on)."
     )
 
 

@@ -87,7 +87,7 @@ def draw_pretraining(results: Results) -> str:
         for column, name in TRIVIAL.items():
             loss.plot(steps, columns[column], label=name, lw=1)
         loss.set(xlabel="iteration", title=f"{ARMS[arm]}: masked loss")
-        loss.legend(frameon=False, fontsize=8)
+        loss.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False)
         for name in [name for name in columns if name.startswith("rank_block")]:
             rank.plot(steps, columns[name], label=name.removeprefix("rank_").replace("_", " "), lw=1)
         rank.set(xlabel="iteration", title=f"{ARMS[arm]}: effective rank of each block", ylim=(0, None))
