@@ -1,0 +1,91 @@
+"""What is chosen, and what the answer says of it."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from custom.errors import InputError
+from custom.study import answer as words
+from custom.study import choose as choosing
+from custom.study.curves import mean_curve
+from custom.study.run import Choice, Setup
+from custom.study.statistics import Difference
+
+LOW, HIGH = Choice(1e-3, 1.0), Choice(3e-3, 1.0)
+
+
+def plan_of(**settings: Any) -> SimpleNamespace:
+    given = {"arms": ("scratch", "self"), "cases": (0,), "seeds": 5, "section": "test", "learning_rates": (1e-3, 3e-3)}
+    lists = SimpleNamespace(count=lambda cases, seed: 18, sections={"validation": [None] * 20})
+    return SimpleNamespace(
+        settings=SimpleNamespace(**(given | settings)), lists=lists, path=lambda name: name,
+        recipe=SimpleNamespace(classifies=False, metric="Dice"),
+        setups=lambda: [Setup("scratch", 0, 0), Setup("scratch", 0, 1)], choices=lambda: [LOW, HIGH],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen"),
+    [((0.5, 0.6), HIGH), ((0.6, 0.5), LOW), ((0.5, 0.5), LOW), ((-np.inf, 0.1), HIGH)],
+)
+def test_what_validates_best_is_chosen_the_lower_of_equals(
+    scores: tuple[float, float], chosen: Choice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = dict(zip((LOW, HIGH), scores, strict=True))
+    monkeypatch.setattr(choosing, "validated", lambda plan, setup, choice: known[choice])
+    assert choosing.choose(plan_of()) == {("scratch", 0): chosen}
+
+
+def test_an_arm_that_always_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "validated", lambda *_: -np.inf)
+    with pytest.raises(InputError, match="no fine-tuning of scratch_all_seed0 succeeded"):
+        choosing.choose(plan_of())
+
+
+def results_of(found: dict[str, tuple[float, float, float]], gate: float = 1.0, **settings: Any) -> SimpleNamespace:
+    def difference(arm: str, cases: int, other: str = "scratch", checkpoint: str = "last") -> Difference:
+        return Difference(*found[f"{arm}-{other}"], 0.1)
+
+    scores = {("self", 0, "last"): [SimpleNamespace(cases=tuple("abc"))]}
+    choices = {("scratch", 0): Choice(2e-3, 1.0), ("self", 0): Choice(2e-3, 1.0)}
+    return SimpleNamespace(
+        plan=plan_of(**settings), difference=difference, scores=scores, choices=choices,
+        gates=lambda: {"self_all_seed0": {"passed": gate}},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("interval", "said"),
+    [((0.02, 0.01, 0.03), "It is better."), ((-0.02, -0.03, -0.01), "worse"), ((0.01, -0.01, 0.03), "No change is")],
+)
+def test_the_verdict_is_what_the_interval_says(interval: tuple, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "steps_to_reach", lambda *_: 0.5)
+    text = words.answer(results_of({"self-scratch": interval}))
+    assert said in text and f"{interval[0]:+.3f} [{interval[1]:+.3f}, {interval[2]:+.3f}]" in text
+    assert "50 % of scratch's steps" in text
+
+
+def test_everything_that_stands_against_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "steps_to_reach", lambda *_: float("nan"))
+    none = (0.0, -0.1, 0.1)
+    arms = ("scratch", "self", "scratch_long", "broken", "pixels")
+    found = {"self-scratch": none, "self-scratch_long": (-0.2, -0.3, -0.1), "self-broken": none, "scratch-pixels": none}
+    results = results_of(found, gate=0.0, arms=arms)
+    results.choices["self", 0], results.plan.lists.sections["validation"] = HIGH, [None] * 3
+    text = words.answer(results)
+    for said in ("it is worse", "never reaches", "not learnt context", "pixels without", "shuffled patches"):
+        assert said in text
+    assert "learning rate of self is" in text and "Only 3 validation cases" in text
+
+
+def test_two_seeds_get_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "steps_to_reach", lambda *_: 1.0)
+    text = words.answer(results_of({"self-scratch": (0.02, 0.01, 0.03)}, seeds=2))
+    assert "no verdict" in text and "better" not in text
+
+
+def test_curves_of_seeds_with_other_epochs_are_averaged_at_the_same_iterations() -> None:
+    steps, values = mean_curve([(np.array([10, 20]), np.array([0.0, 1.0])), (np.array([5, 25]), np.array([0.0, 2.0]))])
+    assert steps.tolist() == [10, 20] and values.tolist() == [0.25, 1.25]

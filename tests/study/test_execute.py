@@ -1,0 +1,89 @@
+"""Runs: their order, their failures, and what is not done twice."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from custom.errors import InputError
+from custom.study.execute import Executor, locked, visible_gpus
+from custom.study.run import Run
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """Its runs append their name to a file, or divide by zero."""
+    configs = tmp_path / "bundle" / "configs"
+    configs.mkdir(parents=True)
+    good = {"run": ["$open(@journal, 'a').write(@word + ' ')"]}
+    (configs / "good.json").write_text(json.dumps(good))
+    (configs / "bad.json").write_text(json.dumps({"run": ["$1 / 0"]}))
+    return tmp_path / "bundle"
+
+
+@pytest.fixture
+def executor(tmp_path: Path) -> Executor:
+    return Executor(tmp_path / "out", 1, 3.0, lambda line: None)
+
+
+def good(bundle: Path, name: str, *needs: str) -> Run:
+    overrides = {"journal": str(bundle / "journal.txt"), "word": name.partition("/")[2]}
+    return Run(name, bundle, ("good",), overrides, 1.0, needs)
+
+
+def bad(bundle: Path, name: str) -> Run:
+    return Run(name, bundle, ("bad",), {})
+
+
+def journal(bundle: Path) -> list[str]:
+    return (bundle / "journal.txt").read_text().split()
+
+
+@pytest.mark.slow
+def test_runs_wait_for_what_they_need_and_are_done_once(bundle: Path, executor: Executor) -> None:
+    runs = [good(bundle, "train/b", "train/a"), good(bundle, "train/a"), good(bundle, "train/c", "train/b")]
+    executor.execute(runs)
+    executor.execute(runs)
+    assert journal(bundle) == ["a", "b", "c"]
+
+
+@pytest.mark.slow
+def test_a_failure_is_told_with_its_last_words_and_tried_again(bundle: Path, executor: Executor) -> None:
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"train/x failed: .*1 / 0"):
+            executor.execute([bad(bundle, "train/x")])
+
+
+@pytest.mark.slow
+def test_what_may_fail_stops_only_what_needs_it(bundle: Path, executor: Executor) -> None:
+    runs = [bad(bundle, "train/x"), good(bundle, "score/x", "train/x"), good(bundle, "train/y")]
+    executor.execute(runs, may_fail=True)
+    assert journal(bundle) == ["y"] and executor.failed("train/x") and not executor.failed("train/y")
+
+
+def test_a_run_of_the_same_name_with_other_settings_is_refused(bundle: Path, executor: Executor) -> None:
+    file = executor.done_file("train/a").with_name("run.json")
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"word": "other"}))
+    with pytest.raises(InputError, match="other settings"):
+        executor.execute([good(bundle, "train/a")])
+
+
+def test_needs_that_nothing_makes_are_a_fault_and_no_endless_wait(bundle: Path, executor: Executor) -> None:
+    with pytest.raises(ValueError, match="which nothing makes"):
+        executor.execute([good(bundle, "train/b", "train/a")])
+
+
+def test_two_comparisons_in_one_folder_are_refused(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(InputError, match="another comparison"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+def test_gpus_are_those_that_the_user_left_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-8f")
+    assert visible_gpus() == ["2", "GPU-8f"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert visible_gpus() == ["0", "1"]
