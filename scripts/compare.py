@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import fire
-
 from custom.errors import explain_errors
 from custom.study.answer import answer
 from custom.study.compare import run_comparison
 from custom.study.settings import read_settings
+
+from .command_line import run_command_line
 
 
 def compare(
@@ -55,4 +55,4 @@ def say(line: str) -> None:
 
 if __name__ == "__main__":
     explain_errors()
-    fire.Fire(compare)
+    run_command_line(compare)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-import fire
-
 from custom.checkpoints import write_checkpoint
 from custom.convert import read_foreign, to_custom
 from custom.errors import InputError, explain_errors
 from custom.export import to_monai, to_selfmedmae
+
+from .command_line import run_command_line
 
 TARGETS = {"custom": dict, "monai": to_monai, "selfmedmae": to_selfmedmae}
 
@@ -34,4 +34,4 @@ def convert(src: str, dst: str, to: str = "custom", grid: Sequence[int] | None =
 if __name__ == "__main__":
     explain_errors()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    fire.Fire(convert)
+    run_command_line(convert)

@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import fire
 from monai.bundle import run as run_bundle
 
 from custom.data import datalist
 from custom.errors import explain_errors
 from custom.files import case_name
 
+from .command_line import run_command_line
 from .demo_report import Step, read_comparison, write_report
 from .demo_tasks import DECODER, Task, find_task
 
@@ -109,4 +109,4 @@ def say(line: str) -> None:
 if __name__ == "__main__":
     explain_errors()
     logging.disable(logging.INFO)
-    fire.Fire(demo)
+    run_command_line(demo)

@@ -14,13 +14,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import fire
-
 from custom.data.phantoms.ct import write_btcv
 from custom.data.phantoms.cxr_files import write_nih
 from custom.data.phantoms.mr import write_msd
 from custom.errors import InputError, explain_errors
 
+from .command_line import run_command_line
 from .label_bundles import add_bundles
 
 logger = logging.getLogger(__name__)
@@ -103,4 +102,4 @@ def generated_images(studies: Path) -> Path:
 if __name__ == "__main__":
     explain_errors()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    fire.Fire(label)
+    run_command_line(label)

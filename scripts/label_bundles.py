@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import fire
-
 from custom.errors import InputError, explain_errors
 
 from .bundle_files import copy_bundle
+from .command_line import run_command_line
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLES = ("unetr_btcv", "unetr_brats", "vit_cxr14", "mae_pretrain_ct")
@@ -130,4 +129,4 @@ def name_labels(metadata: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     explain_errors()
-    fire.Fire(add_bundles)
+    run_command_line(add_bundles)

@@ -11,7 +11,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import fire
 import torch
 from monai.bundle import ConfigParser
 
@@ -19,6 +18,7 @@ from custom.checkpoints import load_weights
 from custom.errors import InputError, explain_errors
 
 from .bundle_files import copy_bundle
+from .command_line import run_command_line
 
 ROOT = Path(__file__).resolve().parent.parent
 # docs and models tell of the shipped weights, the paper's configs of the paper.
@@ -132,4 +132,4 @@ def metadata_of(source: Path, name: str, config: dict[str, Any]) -> dict[str, An
 
 if __name__ == "__main__":
     explain_errors()
-    fire.Fire(own_bundle)
+    run_command_line(own_bundle)

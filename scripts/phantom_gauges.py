@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import fire
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from matplotlib.colors import ListedColormap
 
 from custom.data.phantoms.mr import CONTRASTS, generate_mr
 
+from .command_line import run_command_line
 from .phantom_forests import forest_gauge
 from .phantom_populations import CT, POPULATIONS, Population
 from .phantom_radiographs import draw_findings, films, findings
@@ -116,4 +116,4 @@ def run(
 
 if __name__ == "__main__":
     commands = {"run": run, "draw": draw, "picture": picture}
-    fire.Fire(commands | {"findings": findings, "draw_findings": draw_findings, "films": films})
+    run_command_line(commands | {"findings": findings, "draw_findings": draw_findings, "films": films})

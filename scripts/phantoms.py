@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import fire
-
 from custom.data.phantoms import ct as abdomen
 from custom.data.phantoms import cxr as chest
 from custom.data.phantoms import mr as brain
 from custom.data.phantoms.cxr_files import write_nih
 from custom.errors import InputError, explain_errors
+
+from .command_line import run_command_line
 
 MR_LAYOUTS = {
     "msd": brain.write_msd,
@@ -88,4 +88,4 @@ def cxr(
 
 if __name__ == "__main__":
     explain_errors()
-    fire.Fire({"ct": ct, "mr": mr, "cxr": cxr})
+    run_command_line({"ct": ct, "mr": mr, "cxr": cxr})

@@ -13,13 +13,13 @@ import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import fire
 from huggingface_hub import HfApi
 from monai.bundle import push_to_hf_hub
 
 from custom.errors import InputError, explain_errors
 
 from .bundle_files import copy_bundle
+from .command_line import run_command_line
 
 CARD = "README.md"
 
@@ -62,4 +62,4 @@ def card_of(bundle: Path) -> str:
 
 if __name__ == "__main__":
     explain_errors()
-    fire.Fire(push)
+    run_command_line(push)

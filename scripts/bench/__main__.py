@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-import fire
 import torch
+
+from scripts.command_line import run_command_line
 
 from .report import current_commit, machine, table, write_report
 
@@ -45,4 +46,4 @@ def bench(rows: Sequence[str] | str = ROWS, pairs: int = 5, threads: int = 2, ou
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    fire.Fire(bench)
+    run_command_line(bench)

@@ -17,12 +17,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import fire
 import torch
 from torch import nn
 
 from custom.data.phantoms.ct import write_btcv
 from custom.networks import MAE, UNETR
+from scripts.command_line import run_command_line
 
 from .gpu import MAE_B, Case, training_config
 from .plan import Assumptions, crop_bytes, plan
@@ -153,4 +153,4 @@ def cpu_seconds(work: Callable[[], Any], repeats: int) -> float:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    fire.Fire({"tables": tables, "loading": loading})
+    run_command_line({"tables": tables, "loading": loading})

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import fire
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from custom.data.phantoms.ct import generate_ct
+from scripts.command_line import run_command_line
 
 from .configs import CPU, bundle_config
 
@@ -132,4 +132,4 @@ def summary(curves: dict[str, NDArray[np.float64]], last: int) -> str:
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    fire.Fire(compare)
+    run_command_line(compare)

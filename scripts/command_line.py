@@ -1,0 +1,37 @@
+"""The command line of a function by fire, which would run it first and complain of a mistyped option afterwards."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import fire
+
+Commands = Callable[..., Any] | Mapping[str, Callable[..., Any]]
+
+
+def run_command_line(commands: Commands) -> None:
+    """Run a function, or one of several by name, with the options of this process; exit if one of them is unknown."""
+    words = sys.argv[1:]
+    function = commands.get(words[0] if words else "") if isinstance(commands, Mapping) else commands
+    if function is not None:
+        refuse_unknown(words, inspect.signature(function).parameters)
+    fire.Fire(commands)
+
+
+def refuse_unknown(words: list[str], parameters: Mapping[str, inspect.Parameter]) -> None:
+    """Exit with a sentence for the first option that is none of `parameters`; what follows a single -- is fire's own."""
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    own = words[: words.index("--")] if "--" in words else words
+    for word in (word for word in own if word.startswith("--")):
+        name = word[2:].partition("=")[0].replace("-", "_")
+        if name not in (*parameters, "help") and name.removeprefix("no") not in parameters:
+            near = difflib.get_close_matches(name, parameters, n=1)
+            hint = (
+                f"; did you mean --{near[0]}?" if near else f"; there are {', '.join(f'--{one}' for one in parameters)}"
+            )
+            sys.exit(f"option {word} is unknown{hint}")
