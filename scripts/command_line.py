@@ -23,7 +23,7 @@ def run_command_line(commands: Commands) -> None:
 
 
 def refuse_unknown(words: list[str], parameters: Mapping[str, inspect.Parameter]) -> None:
-    """Exit with a sentence for the first option that is none of `parameters`; what follows a single -- is fire's own."""
+    """Exit with a sentence for the first option that is none of `parameters`; what follows a lone -- is fire's own."""
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     own = words[: words.index("--")] if "--" in words else words
@@ -31,7 +31,5 @@ def refuse_unknown(words: list[str], parameters: Mapping[str, inspect.Parameter]
         name = word[2:].partition("=")[0].replace("-", "_")
         if name not in (*parameters, "help") and name.removeprefix("no") not in parameters:
             near = difflib.get_close_matches(name, parameters, n=1)
-            hint = (
-                f"; did you mean --{near[0]}?" if near else f"; there are {', '.join(f'--{one}' for one in parameters)}"
-            )
-            sys.exit(f"option {word} is unknown{hint}")
+            hint = f"did you mean --{near[0]}?" if near else f"there are --{', --'.join(parameters)}"
+            sys.exit(f"option {word} is unknown; {hint}")
