@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 
 import torch
 
@@ -40,7 +42,7 @@ class Executor:
         self.folder, self.say, self.total = folder, say, total
         self.workers = workers or len(gpus) or min(cores, MOST_WORKERS)
         self.context = worker_context(max(1, cores // self.workers))
-        self.work_done, self.seconds = 0.0, 0.0
+        self.work_done, self.seconds, self.lock = 0.0, 0.0, Lock()
         self.gpus: SimpleQueue[str | None] = SimpleQueue()
         for place in range(self.workers):
             self.gpus.put(gpus[place % len(gpus)] if len(gpus) > 1 else None)
@@ -96,13 +98,17 @@ class Executor:
         process = self.context.Process(
             target=run_bundle, args=(files, str(run.bundle), folder / "log.txt", resume, gpu)
         )
-        process.start()
-        process.join()
+        with self.lock:  # start and join both ask how other processes ended, and the answer can be read only once
+            process.start()
+        wait_for([process.sentinel])
+        with self.lock:
+            process.join()
         self.gpus.put(gpu)
         if process.exitcode and not may_fail:
-            raise InputError(f"{run.name} failed: {last_words(folder)} (all of it in {folder / 'log.txt'})")
+            status = f"{last_words(folder)} (exit status {process.exitcode}, all of it in {folder / 'log.txt'})"
+            raise InputError(f"{run.name} failed: {status}")
         ended = {"seconds": time.monotonic() - start, "resumed": resume}
-        ended |= {"error": last_words(folder)} if process.exitcode else {}
+        ended |= {"error": last_words(folder), "exit status": process.exitcode} if process.exitcode else {}
         with replacing(folder / ("failed.json" if process.exitcode else "done.json")) as beside:
             beside.write_text(json.dumps(ended), encoding="utf-8")
         return ended["seconds"]

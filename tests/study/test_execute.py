@@ -48,6 +48,13 @@ def test_runs_wait_for_what_they_need_and_are_done_once(bundle: Path, executor: 
 
 
 @pytest.mark.slow
+def test_many_short_runs_side_by_side_all_end_well(bundle: Path, tmp_path: Path) -> None:
+    executor = Executor(tmp_path / "out", 8, 1.0, lambda line: None)
+    executor.execute([good(bundle, f"train/{number}") for number in range(60)])
+    assert sorted(map(int, journal(bundle))) == list(range(60))
+
+
+@pytest.mark.slow
 def test_a_failure_is_told_with_its_last_words_and_tried_again(bundle: Path, executor: Executor) -> None:
     for _ in range(2):
         with pytest.raises(InputError, match=r"train/x failed: .*1 / 0"):
