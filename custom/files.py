@@ -31,8 +31,11 @@ def has_suffix(name: str | Path, suffixes: Sequence[str]) -> bool:
 
 
 def source_of(image: str | Path | Sequence[str | Path]) -> str:
-    """The path that stands for a case: its file, or the folder where each contrast is a file of its own."""
-    return str(image) if isinstance(image, str | Path) else str(Path(image[0]).resolve().parent)
+    """The path that stands for a case: its file, the folder of its files, or the first of files in several folders."""
+    if isinstance(image, str | Path):
+        return str(image)
+    folders = {Path(path).absolute().parent for path in image}
+    return str(folders.pop() if len(folders) == 1 else image[0])
 
 
 def output_name(meta: Mapping[str, Any], saver: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from monai.bundle import ConfigParser
 
 from custom.checkpoints import load_weights
 from custom.errors import InputError, explain_errors
+from custom.transforms.tumour import names_of_numbers
 
 from .bundle_files import copy_bundle
 from .command_line import run_command_line
@@ -77,7 +78,8 @@ def with_classes(source: Path, options: dict[str, Any]) -> dict[str, Any]:
     inference = read(source, "inference")
     if "class_names" not in options:
         if options.get("out_channels", inference.get("out_channels")) != inference.get("out_channels"):
-            raise InputError("out_channels says nothing about what the classes are called; give class_names instead")
+            names = "regions" if "regions" in inference else "class_names"
+            raise InputError(f"out_channels says nothing about what the classes are called; give {names} instead")
         return options
     names = options["class_names"]
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
@@ -126,8 +128,19 @@ def metadata_of(source: Path, name: str, config: dict[str, Any]) -> dict[str, An
         kind, names = pred["format"].replace("classes", "classification").capitalize(), config["class_names"]
         metadata["task"] = f"{kind} of {', '.join(names)}"
         names = ["background", *names] if "out_channels" in config else names
-        pred["num_channels"], pred["channel_def"] = len(names), {str(index): name for index, name in enumerate(names)}
+        name_channels(pred, names)
+    if config.get("regions"):
+        metadata["task"] = f"Segmentation of {', '.join(config['regions'])}"
+        name_channels(pred, list(config["regions"]))
+        numbers, label = names_of_numbers(config["regions"]), formats["post_processed_outputs"]["pred"]
+        label["value_range"] = [0, max(numbers)]
+        label["channel_def"] = {"0": "background"} | {str(number): numbers[number] for number in sorted(numbers)}
     return metadata | {"description": f"{metadata['task']}: {source.name} with weights of its own"}
+
+
+def name_channels(pred: dict[str, Any], names: list[str]) -> None:
+    """Set how many channels an output has and what they are."""
+    pred["num_channels"], pred["channel_def"] = len(names), {str(index): name for index, name in enumerate(names)}
 
 
 if __name__ == "__main__":

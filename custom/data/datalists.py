@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import NIFTI_SUFFIXES, case_name, source_of
-from .layouts import SECTIONS, Case, brats_cases, existing_folder, find_cases, nifti_files
+from .layouts import SECTIONS, Case, cases_of_many_files, existing_folder, find_cases, nifti_files
 from .splits import SPLIT_CHOICES, divide, hold_out_validation
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,8 @@ def datalist(
 
     Layouts: MSD (dataset.json with a "training" list), BTCV (imagesTr/imgNNNN.nii.gz with labelsTr/labelNNNN.nii.gz),
     the same folders with names of your own, which image and label share, BraTS (a folder a case, in it a file a
-    contrast and `seg`), and a plain folder of NIfTI files (images only, `with_labels=False`).
+    contrast and `seg`), a folder a channel (named as `contrasts`, `label` beside them; a case has one name in
+    all), and a plain folder of NIfTI files (images only, `with_labels=False`).
 
     Args:
         dataset_dir: the dataset's folder.
@@ -41,8 +42,8 @@ def datalist(
             section IS the test section, as in the reference, so a checkpoint chosen on it has seen the test cases. A
             split file with its own "validation" list keeps that list.
         with_labels: whether the items carry a "label".
-        contrasts: names of the channels; given, BraTS folders are recognised, and an order that names reveal to be
-            another is refused.
+        contrasts: names of the channels; given, folders of a case or of a channel are recognised, and an order that
+            names reveal to be another is refused.
 
     Returns:
         items {"image": path, "label": path}, without "label" when `with_labels` is False; of BraTS, "image" is a list
@@ -106,7 +107,7 @@ def input_images(
 
 def inputs_in(folder: Path, postfix: str, contrasts: Sequence[str] | None) -> list[Case]:
     """The cases of a folder without the outputs of an earlier run."""
-    whole = brats_cases(folder, contrasts)
+    whole = cases_of_many_files(folder, contrasts)
     parts = {file for case in whole for file in (*case.images, case.label)}
     files = [file for file in (folder.iterdir() if whole else nifti_files(folder)) if file not in parts]
     files = sorted(file for file in files if file.name.endswith(NIFTI_SUFFIXES) and file.name[0] != ".")

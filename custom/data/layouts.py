@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import NIFTI_SUFFIXES, case_name, source_of
-from .contrasts import check_order, contrast_files, label_convention, label_file
+from .contrasts import UNKNOWN, check_order, contrast_files, label_convention, label_file
 
 SECTIONS = ("training", "validation", "test")
 BTCV_NAME = re.compile(r"img\d{4}")
@@ -80,7 +80,7 @@ def find_cases(folder: Path, contrasts: Sequence[str] | None = None) -> tuple[li
         cases = [Case(image, btcv_label(image, folder / "labelsTr")) for image in images]
         named = {bool(BTCV_NAME.fullmatch(case.name)) for case in cases}
         return cases, {True: "transunet", False: "0/5"}[named.pop()] if len(named) == 1 else ""
-    cases = brats_cases(folder, contrasts)
+    cases = cases_of_many_files(folder, contrasts)
     return (cases, "0/5") if cases else ([Case(image) for image in nifti_files(folder)], "all")
 
 
@@ -89,6 +89,24 @@ def modalities(value: Any) -> list[str]:
     if isinstance(value, dict):
         return [str(value[key]) for key in sorted(value, key=lambda key: (len(str(key)), str(key)))]
     return [str(name) for name in value] if isinstance(value, list) else []
+
+
+def cases_of_many_files(folder: Path, contrasts: Sequence[str] | None) -> list[Case]:
+    """The cases of a folder with one file a channel: in a folder a channel, or in a folder a case; or none."""
+    return cases_by_channel(folder, contrasts or ()) or brats_cases(folder, contrasts)
+
+
+def cases_by_channel(folder: Path, contrasts: Sequence[str]) -> list[Case]:
+    """The cases of a folder that has a folder for each channel, in it a file for each case, and perhaps `label`."""
+    if not contrasts or not all((folder / name).is_dir() for name in contrasts):
+        return []
+    channels = [{case_name(path): path for path in nifti_files(folder / name)} for name in contrasts]
+    for name, files in zip(contrasts, channels, strict=True):
+        if missing := sorted(set().union(*channels) - set(files)):
+            raise InputError(f"{folder / name} has no {missing[0]}, which other channels have; add it or remove those")
+    labels = {case_name(path): path for path in nifti_files(folder / "label")} if (folder / "label").is_dir() else {}
+    images = {name: tuple(files[name] for files in channels) for name in channels[0]}
+    return [Case(paths if len(paths) > 1 else paths[0], labels.get(name), UNKNOWN) for name, paths in images.items()]
 
 
 def brats_cases(folder: Path, contrasts: Sequence[str] | None) -> list[Case]:
@@ -145,6 +163,12 @@ def named_cases(
             cases.append(Case(folder / item))
         else:
             raise InputError(f"{source} lists {item!r}, which is no case of {folder}; correct or remove that entry")
+    counts = Counter(case.name for case in cases if isinstance(case.image, tuple))
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise InputError(
+            f"{source} has {counts[twice[0]]} cases that would be called {twice[0]}; give each a folder of its own, or "
+            "each channel"
+        )
     return cases
 
 

@@ -1,4 +1,4 @@
-"""Brain tumours: numbered labels of MSD and BraTS to the regions TC, WT, ET that are learnt, and back."""
+"""Numbered tumour labels to the regions that are learnt, which may overlap, and back: MSD, BraTS, and others."""
 
 from __future__ import annotations
 
@@ -20,26 +20,25 @@ from ..resampling import labels_to_native
 from .native import Natived
 from .pictures import SaveOverlayd
 
-REGIONS = ("TC", "WT", "ET")  # tumour core, whole tumour, enhancing tumour: the channels, in the paper's order
+# Names of regions -> their numbers in a label, in the order of the channels. A region is written as the first of its
+# numbers that no smaller region has.
+Regions = Mapping[str, Sequence[int]]
 
 
 class Convention(NamedTuple):
-    """Label numbers. core: necrotic or non-enhancing. enhancing: the first is written, all are read."""
+    """Numbers of brain tumours' labels. core: dead or not enhancing. enhancing: the first is written, all are read."""
 
     oedema: int
     core: int
     enhancing: tuple[int, ...]
 
-    @property
-    def ids(self) -> tuple[int, ...]:
-        """All numbers that may occur, background left out."""
-        return (self.oedema, self.core, *self.enhancing)
+    def regions(self, published_et: bool = False) -> Regions:
+        """Tumour core, whole tumour, enhancing tumour: the paper's order.
 
-    @property
-    def names(self) -> dict[int, str]:
-        """What each number stands for."""
-        inner = dict.fromkeys(self.enhancing, "enhancing tumour")
-        return {self.oedema: "oedema", self.core: "necrotic or non-enhancing core"} | inner
+        `published_et` takes the non-enhancing core as ET, as the published code does (label 2 of MSD).
+        """
+        core = (self.core, *self.enhancing)
+        return {"TC": core, "WT": (self.oedema, *core), "ET": (self.core,) if published_et else self.enhancing}
 
 
 CONVENTIONS = {
@@ -47,33 +46,50 @@ CONVENTIONS = {
     "brats2021": Convention(oedema=2, core=1, enhancing=(4, 3)),  # re-uploads of 2018-2021 often number 4 as 3
     "brats2023": Convention(oedema=2, core=1, enhancing=(3,)),
 }
+TISSUES = {1: "oedema", 2: "necrotic or non-enhancing core", 3: "enhancing tumour"}  # in the numbers of MSD
 
 
-def regions_of(label: Tensor, convention: Convention, published_et: bool = False) -> Tensor:
-    """Numbered label (1, H, W, D) -> regions (3, H, W, D) uint8 in the order of REGIONS.
-
-    `published_et` takes the non-enhancing core as ET, as the published code does (label 2 of MSD).
-    """
-    oedema, core = label[0] == convention.oedema, label[0] == convention.core
-    enhancing = torch.isin(label[0], torch.tensor(convention.enhancing, dtype=label.dtype, device=label.device))
-    tumour_core = core | enhancing
-    return torch.stack([tumour_core, tumour_core | oedema, core if published_et else enhancing]).to(torch.uint8)
+def regions_of(label: Tensor, regions: Regions) -> Tensor:
+    """Numbered label (1, H, W, D) -> binary channel of each region (K, H, W, D) uint8."""
+    members = (torch.tensor(list(numbers), dtype=label.dtype, device=label.device) for numbers in regions.values())
+    return torch.stack([torch.isin(label[0], numbers) for numbers in members]).to(torch.uint8)
 
 
-def label_of(regions: Sequence[Tensor], convention: Convention, published_et: bool = False) -> Tensor:
-    """Regions, three bool (H, W, D) -> numbered label (H, W, D) uint8; the innermost region wins."""
-    tumour_core, whole, enhancing = regions
-    inner, rest = convention.enhancing[0], convention.core
-    if published_et:
-        inner, rest = rest, inner
-    label = torch.zeros(whole.shape, dtype=torch.uint8, device=whole.device)
-    for region, number in ((whole, convention.oedema), (tumour_core, rest), (enhancing, inner)):
-        label.masked_fill_(region, number)
+def label_of(channels: Sequence[Tensor], regions: Regions) -> Tensor:
+    """Bool channel (H, W, D) of each region -> numbered label (H, W, D) uint8; the smallest region wins."""
+    label = torch.zeros(channels[0].shape, dtype=torch.uint8, device=channels[0].device)
+    for place, number in written_numbers(regions).items():
+        label.masked_fill_(channels[place], number)
     return label
 
 
-def convention_of(data: Mapping[Hashable, Any], name: str) -> Convention:
-    """The named convention; "auto" takes the one the datalist found in the layout, MSD's where it found none."""
+def written_numbers(regions: Regions) -> dict[int, int]:
+    """Place of each region -> the number that it is written as, the largest region first.
+
+    Raises:
+        InputError: a region whose numbers all belong to smaller ones, or that has none.
+    """
+    chosen: dict[int, int] = {}
+    members = list(regions.values())
+    for place in sorted(range(len(members)), key=lambda place: len(members[place]), reverse=True):
+        smaller = {number for other in members if len(other) < len(members[place]) for number in other}
+        own = [number for number in members[place] if number not in smaller | set(chosen.values())]
+        if not own:
+            raise InputError(
+                f"region {list(regions)[place]!r} of {dict(regions)} has no number of its own; "
+                "give it one that no smaller region has"
+            )
+        chosen[place] = own[0]
+    return chosen
+
+
+def names_of_numbers(regions: Regions) -> dict[int, str]:
+    """Number in a written label -> name of the region."""
+    return {number: list(regions)[place] for place, number in written_numbers(regions).items()}
+
+
+def regions_in(data: Mapping[Hashable, Any], name: str, published_et: bool = False) -> Regions:
+    """The regions of a convention; "auto": of that which the datalist found in the layout, or MSD's."""
     name = str(data.get("convention", "msd")) if name == "auto" else name
     choices = ", ".join(CONVENTIONS)
     if name == UNKNOWN:
@@ -83,21 +99,22 @@ def convention_of(data: Mapping[Hashable, Any], name: str) -> Convention:
         )
     if name not in CONVENTIONS:
         raise InputError(f"label_convention {name!r} is unknown; use 'auto' or one of {choices}")
-    return CONVENTIONS[name]
+    return CONVENTIONS[name].regions(published_et)
 
 
 class TumourRegionsd(MapTransform):
-    """Numbered labels (1, H, W, D) -> regions TC, WT, ET, (3, H, W, D) uint8.
+    """Numbered labels (1, H, W, D) -> a binary channel for each region (K, H, W, D) uint8: TC, WT, ET, or others.
 
     Args:
         keys: labels.
         convention: "msd" (1 oedema, 2 non-enhancing, 3 enhancing), "brats2021" (1 necrotic, 2 oedema, 4 or 3
             enhancing), "brats2023" (1 necrotic, 2 oedema, 3 enhancing), or "auto": what the datalist found.
-        published_et: see `regions_of`.
+        published_et: see `Convention.regions`.
         allow_missing_keys: do not fail where a case lacks a key.
+        regions: name -> numbers, in place of a convention.
 
     Raises:
-        InputError: an unknown convention, or a label with numbers that it does not have.
+        InputError: an unknown convention, or a label with numbers that no region has.
     """
 
     def __init__(
@@ -106,34 +123,38 @@ class TumourRegionsd(MapTransform):
         convention: str = "auto",
         published_et: bool = False,
         allow_missing_keys: bool = False,
+        regions: Regions | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.convention, self.published_et = convention, published_et
+        self.convention, self.published_et, self.regions = convention, published_et, regions
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
-        convention = convention_of(data, self.convention)
+        regions = self.regions or regions_in(data, self.convention, self.published_et)
         for key in self.key_iterator(result):
             label = result[key]
-            found = {int(number) for number in torch.unique(torch.as_tensor(label))}
-            if unknown := sorted(found - {0, *convention.ids}):
-                raise InputError(
-                    f"the label of {case_path(result)} has the numbers {unknown}, which are none of "
-                    f"{sorted(convention.ids)}; set label_convention"
-                )
-            regions = regions_of(torch.as_tensor(label), convention, self.published_et)
-            result[key] = MetaTensor(regions, meta=dict(label.meta)) if isinstance(label, MetaTensor) else regions
+            self._check(torch.as_tensor(label), regions, case_path(result))
+            channels = regions_of(torch.as_tensor(label), regions)
+            result[key] = MetaTensor(channels, meta=dict(label.meta)) if isinstance(label, MetaTensor) else channels
         return result
+
+    def _check(self, label: Tensor, regions: Regions, path: str) -> None:
+        allowed = {number for numbers in regions.values() for number in numbers}
+        if unknown := sorted({int(number) for number in torch.unique(label)} - {0, *allowed}):
+            raise InputError(
+                f"the label of {path} has the numbers {unknown}, which are none of {sorted(allowed)}; "
+                f"set {'regions' if self.regions else 'label_convention'}"
+            )
 
 
 class NativeTumourLabelsd(Natived):
-    """Logits of the regions (3, h, w, d) -> numbered label (1, H, W, D) uint8 on the grid of the input file.
+    """Logits of the regions (K, h, w, d) -> numbered label (1, H, W, D) uint8 on the grid of the input file.
 
     The logits are interpolated to that grid; a region is where its logit is above 0.
 
     Args:
         keys, image_key, output_keys: as for NativeLabelsd.
-        convention, published_et: as for TumourRegionsd.
+        convention, published_et, regions: as for TumourRegionsd.
     """
 
     def __init__(
@@ -143,21 +164,22 @@ class NativeTumourLabelsd(Natived):
         output_keys: KeysCollection | None = None,
         convention: str = "auto",
         published_et: bool = False,
+        regions: Regions | None = None,
     ) -> None:
         super().__init__(keys, image_key, output_keys)
-        self.convention, self.published_et = convention, published_et
+        self.convention, self.published_et, self.regions = convention, published_et, regions
 
     def resample(
         self, source: Tensor, to_grid: np.ndarray, shape: Sequence[int], data: Mapping[Hashable, Any]
     ) -> Tensor:
         """A region against the constant 0 is a choice between two classes, which is sparse to interpolate."""
         pairs = (torch.stack([torch.zeros_like(logits), logits]) for logits in source)
-        regions = [labels_to_native(pair, to_grid, shape).bool() for pair in pairs]
-        return label_of(regions, convention_of(data, self.convention), self.published_et)[None]
+        channels = [labels_to_native(pair, to_grid, shape).bool() for pair in pairs]
+        return label_of(channels, self.regions or regions_in(data, self.convention, self.published_et))[None]
 
 
 class SaveTumourOverlayd(SaveOverlayd):
-    """SaveOverlayd for tumour labels numbered as `convention` (see TumourRegionsd) says.
+    """SaveOverlayd for tumour labels numbered as `convention` or `regions` (see TumourRegionsd) say.
 
     A tissue has one colour in every convention, and voxels of the image that are 0, its background, are black.
     """
@@ -169,13 +191,17 @@ class SaveTumourOverlayd(SaveOverlayd):
         convention: str = "auto",
         image_key: str = "image",
         window: Sequence[float] | None = None,
+        regions: Regions | None = None,
     ) -> None:
-        super().__init__(keys, CONVENTIONS["msd"].names, output_dir, image_key, window)
-        self.convention = convention
+        super().__init__(keys, names_of_numbers(regions) if regions else TISSUES, output_dir, image_key, window)
+        self.convention, self.regions = convention, regions
 
     def to_draw(self, data: Mapping[Hashable, Any]) -> tuple[MetaTensor, MetaTensor]:
-        """The label map in the numbers of MSD, and the image with a black background."""
+        """The label map, of brain tumours in the numbers of MSD, and the image with a black background."""
         labels, image = super().to_draw(data)
-        numbers = label_of(regions_of(labels, convention_of(data, self.convention)).bool(), CONVENTIONS["msd"])
+        numbers = labels[0].as_tensor()
+        if not self.regions:
+            channels = regions_of(labels.as_tensor(), regions_in(data, self.convention)).bool()
+            numbers = label_of(list(channels), CONVENTIONS["msd"].regions())
         black = image.as_tensor()[:1].where(image.as_tensor()[:1] != 0, image.min())
         return MetaTensor(numbers[None], meta=labels.meta), MetaTensor(black, meta=image.meta)

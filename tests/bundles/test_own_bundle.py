@@ -16,7 +16,14 @@ from .conftest import ROOT, TINY
 # What differs from the shipped bundle, and how many outputs the network has then.
 OWN: dict[str, tuple[dict[str, Any], int]] = {
     "unetr_btcv": ({"class_names": ["liver", "tumour"]}, 3),
-    "unetr_brats": ({"img_size": [16, 16, 16], "contrasts": ["T1w", "FLAIR", "T1gd", "T2w"]}, 3),
+    "unetr_brats": (
+        {
+            "img_size": [16, 16, 16],
+            "contrasts": ["T1w", "FLAIR", "T1gd", "T2w"],
+            "regions": {"all": [1, 5], "part": [5]},
+        },
+        2,
+    ),
     "vit_cxr14": ({"class_names": ["Fracture", "Device"]}, 2),
 }
 
@@ -48,6 +55,10 @@ def test_it_runs_without_options_and_its_metadata_describe_it(
     if "contrasts" in options:
         channels = metadata["network_data_format"]["inputs"]["image"]["channel_def"]
         assert list(channels.values()) == options["contrasts"]
+    if "regions" in options:
+        numbers = metadata["network_data_format"]["post_processed_outputs"]["pred"]["channel_def"]
+        assert list(pred["channel_def"].values()) == list(options["regions"])
+        assert numbers == {"0": "background", "1": "all", "5": "part"} and "of all, part" in metadata["task"]
     if "class_names" in options:
         names = [name for name in pred["channel_def"].values() if name != "background"]
         assert names == options["class_names"]

@@ -70,6 +70,28 @@ def test_evaluation_scores_three_regions_natively_and_as_published(
     assert len((tmp_path / "per_case.csv").read_text().splitlines()) == 1 + 2 * 3
 
 
+def test_own_contrasts_and_regions_are_options(run_bundle: RunBundle, tmp_path: Path) -> None:
+    """A folder a channel, no brain, and label 7 for a lesion."""
+    rng = np.random.default_rng(0)
+    for number in range(5):
+        label = np.zeros((20, 22, 24), np.float32)
+        label[8:14, 8:14, 8:14] = 7
+        volumes = {"CT": rng.normal(40, 9, label.shape), "PET": rng.random(label.shape), "label": label}
+        for name, volume in volumes.items():
+            (tmp_path / name).mkdir(exist_ok=True)
+            file = nib.Nifti1Image(volume.astype(np.float32), np.diag([2.0, 2, 2, 1]))
+            nib.save(file, tmp_path / name / f"case{number}.nii.gz")
+    own = {"contrasts": ["CT", "PET"], "regions": {"lesion": [7]}, "output": tmp_path / "out"}
+    run_bundle(NAME, "train", dataset_dir=str(tmp_path), **own)
+    weights = {"checkpoint": str(tmp_path / "out" / "model.pt")}
+    run_bundle(NAME, "train", "evaluate", dataset_dir=str(tmp_path), **own, **weights)
+    assert ("dice_native", "lesion") in scores(tmp_path / "out")
+    run_bundle(NAME, "inference", dataset_dir=str(tmp_path), **own, **weights)
+    assert len(list((tmp_path / "out").glob("*_overlay.png"))) == 5
+    written = np.asarray(nib.load(tmp_path / "out" / "case4_pred.nii.gz").dataobj)
+    assert written.shape == (20, 22, 24) and set(np.unique(written)) <= {0, 7}
+
+
 def test_a_withheld_contrast_changes_the_scores(run_bundle: RunBundle, model: Path, tmp_path: Path) -> None:
     for name, withheld in (("all", []), ("without", "FLAIR")):
         run_bundle(NAME, "train", "evaluate", output=tmp_path / name, checkpoint=str(model), withhold=withheld)

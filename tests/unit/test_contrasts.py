@@ -13,6 +13,7 @@ import torch
 from custom.data import datalist, input_images
 from custom.data.contrasts import CONTRASTS, NEW_NAMES, OLD_NAMES, contrast_of, label_convention
 from custom.errors import InputError
+from custom.files import case_name, source_of
 from custom.transforms import DropContrastsd, LoadVolumed, RandDropContrastsd
 
 
@@ -44,6 +45,30 @@ def test_a_folder_of_contrasts_is_a_case_in_a_fixed_order(
     assert image.meta["filename_or_obj"] == str(tmp_path / "one")
     assert [item["image"] for item in input_images(tmp_path, contrasts=CONTRASTS)] == [item["image"] for item in items]
     assert input_images(tmp_path / "one", contrasts=CONTRASTS)[0]["image"] == items[0]["image"]
+
+
+def test_a_folder_a_channel_pairs_files_by_name(tmp_path: Path) -> None:
+    for name in ("PET", "CT", "label"):
+        (tmp_path / name).mkdir()
+        for case in ("b", "a"):
+            (tmp_path / name / f"{case}.nii.gz").touch()
+    items = datalist(tmp_path, split="all", contrasts=["PET", "CT"])
+    assert [[str(Path(path).relative_to(tmp_path)) for path in item["image"]] for item in items] == [
+        ["PET/a.nii.gz", "CT/a.nii.gz"],
+        ["PET/b.nii.gz", "CT/b.nii.gz"],
+    ]
+    assert [case_name(source_of(item["image"])) for item in items] == ["a", "b"]
+    assert items[0]["label"] == str(tmp_path / "label" / "a.nii.gz")
+    (tmp_path / "CT" / "a.nii.gz").unlink()
+    with pytest.raises(InputError, match="CT has no a, which other channels have"):
+        datalist(tmp_path, split="all", contrasts=["PET", "CT"])
+
+
+def test_cases_that_a_list_would_give_one_name_are_refused(tmp_path: Path) -> None:
+    items = [{"image": [f"all/{case}_t1.nii.gz", f"all/{case}_t2.nii.gz"]} for case in "ab"]
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": items}))
+    with pytest.raises(InputError, match=r"dataset.json has 2 cases that would be called all; give each a folder"):
+        datalist(tmp_path, split="all", with_labels=False)
 
 
 def test_a_missing_or_doubled_contrast_is_named(tmp_path: Path) -> None:

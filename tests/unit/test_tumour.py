@@ -24,25 +24,27 @@ def numbered(name: str) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_every_convention_gives_the_same_regions(name: str) -> None:
-    regions = regions_of(numbered(name), CONVENTIONS[name])[:, :, 0, 0].tolist()
+    regions = regions_of(numbered(name), CONVENTIONS[name].regions())[:, :, 0, 0].tolist()
     assert regions == [[0, 0, 1, 1], [0, 1, 1, 1], [0, 0, 0, 1]]  # TC, WT, ET of background, oedema, core, enhancing
 
 
 @pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_regions_become_the_numbers_they_came_from(name: str, published: bool) -> None:
-    regions = regions_of(numbered(name), CONVENTIONS[name], published)
-    assert torch.equal(label_of(list(regions.bool()), CONVENTIONS[name], published), numbered(name)[0].to(torch.uint8))
+    regions = CONVENTIONS[name].regions(published)
+    channels = regions_of(numbered(name), regions).bool()
+    assert torch.equal(label_of(list(channels), regions), numbered(name)[0].to(torch.uint8))
 
 
 def test_the_published_et_is_the_core_of_msd() -> None:
-    assert regions_of(numbered("msd"), CONVENTIONS["msd"], published_et=True)[2].flatten().tolist() == [0, 0, 1, 0]
+    regions = CONVENTIONS["msd"].regions(published_et=True)
+    assert regions_of(numbered("msd"), regions)[2].flatten().tolist() == [0, 0, 1, 0]
 
 
 def test_relabelled_cases_of_2021_are_read_and_4_is_written() -> None:
     relabelled = torch.tensor([0, 1, 2, 3]).reshape(1, 4, 1, 1)
-    regions = regions_of(relabelled, CONVENTIONS["brats2021"])
-    assert label_of(list(regions.bool()), CONVENTIONS["brats2021"]).flatten().tolist() == [0, 1, 2, 4]
+    regions = CONVENTIONS["brats2021"].regions()
+    assert label_of(list(regions_of(relabelled, regions).bool()), regions).flatten().tolist() == [0, 1, 2, 4]
 
 
 def case(label: torch.Tensor, **options: str) -> dict:
@@ -52,7 +54,7 @@ def case(label: torch.Tensor, **options: str) -> dict:
 
 def test_the_datalist_names_the_convention_unless_the_config_does() -> None:
     label = numbered("brats2021")
-    expected = regions_of(label, CONVENTIONS["brats2021"])
+    expected = regions_of(label, CONVENTIONS["brats2021"].regions())
     assert torch.equal(TumourRegionsd("label")(case(label, convention="brats2021"))["label"], expected)
     assert torch.equal(TumourRegionsd("label", "brats2021")(case(label, convention="msd"))["label"], expected)
 
@@ -66,6 +68,26 @@ def test_the_datalist_names_the_convention_unless_the_config_does() -> None:
 def test_numbers_of_another_convention_are_refused(label: torch.Tensor, convention: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         TumourRegionsd("label", convention)(case(label))
+
+
+OTHERS = {"organ": (1, 2), "lesion": (2,)}
+
+
+def test_own_regions_take_the_place_of_a_convention(tmp_path: Path) -> None:
+    label = torch.tensor([0, 1, 2, 1]).reshape(1, 4, 1, 1)
+    channels = TumourRegionsd("label", regions=OTHERS)(case(label, convention="brats2021"))["label"]
+    assert channels.flatten(1).tolist() == [[0, 1, 1, 1], [0, 0, 1, 0]]
+    assert label_of(list(channels.bool()), OTHERS).flatten().tolist() == [0, 1, 2, 1]
+    data = {**case(label), "pred": MetaTensor(label, meta={"filename_or_obj": "case.nii.gz"})}
+    picture = SaveTumourOverlayd("pred", tmp_path, regions=OTHERS)
+    assert picture.names == {1: "organ", 2: "lesion"} and torch.equal(picture.to_draw(data)[0].as_tensor(), label)
+
+
+def test_a_number_of_no_region_and_a_region_without_a_number_of_its_own_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has the numbers \[2\].*set regions"):
+        TumourRegionsd("label", regions={"tumour": (1,)})(case(torch.tensor([0, 2, 0, 0]).reshape(1, 4, 1, 1)))
+    with pytest.raises(InputError, match=r"'whole' of .* has no number of its own"):
+        SaveTumourOverlayd("pred", tmp_path, regions={"whole": (1, 2), "left": (1,), "right": (2,)})
 
 
 def test_logits_become_numbers_on_the_grid_of_the_file() -> None:
