@@ -17,7 +17,7 @@ from .results import Results, gather, write_tables
 from .run import Choice, Choices, Run, Setup
 from .settings import Settings
 
-MAY_GROW = ("seeds", "cases", "arms", "learning_rates", "layer_decays", "section", "probe")
+MAY_GROW = ("seeds", "cases", "arms", "learning_rates", "layer_decays", "section", "probe", "variants")
 
 
 def run_comparison(settings: Settings, folder: Path, workers: int, say: Say) -> Results:

@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache
 from math import ceil
 from typing import Any
 
 from .cases import CaseLists
 from .flops import training_flops
 from .recipe import batch_size, read_parser, samples
-from .settings import PRETRAINED, Settings
-
-KINDS = ("pretraining", "fine_tuning")
+from .settings import Settings
 
 
 class Costs:
     """Of the runs of `settings` on the cases of `lists`. Iterations come in whole epochs, at least one."""
 
     def __init__(self, settings: Settings, lists: CaseLists) -> None:
-        self.settings, self.lists, recipe = settings, lists, settings.recipe
-        bundles = {"pretraining": recipe.pretraining_bundle, "fine_tuning": recipe.bundle}
-        stems = {"pretraining": recipe.pretrain, "fine_tuning": ("train",)}
-        self.parsers = {kind: read_parser(bundles[kind], stems[kind], settings.options(kind)) for kind in KINDS}
+        self.settings, self.lists, self.recipe = settings, lists, settings.recipe
+        self.parser, self.step_flops = cache(self.parser), cache(self.step_flops)  # asked for by every run
 
-    @cached_property
-    def step_flops(self) -> dict[str, float]:
-        """FLOPs of an iteration of pre-training and of fine-tuning."""
-        return {
-            kind: training_flops(parser.get_parsed_content("network_def")) * batch_size(parser) * samples(parser)
-            for kind, parser in self.parsers.items()
-        }
+    def parser(self, kind: str, arm: str = "self") -> Any:
+        """The config of a run that pre-trains an arm, or fine-tunes any."""
+        if kind == "pretraining":
+            return read_parser(self.recipe.pretraining_bundle, self.recipe.pretrain, self.settings.options(kind, arm))
+        return read_parser(self.recipe.bundle, ("train",), self.settings.options(kind))
 
-    def iterations(self, kind: str, cases: int, seed: int) -> int:
+    def step_flops(self, kind: str, arm: str = "self") -> float:
+        """FLOPs of an iteration."""
+        parser = self.parser(kind, arm)
+        return training_flops(parser.get_parsed_content("network_def")) * batch_size(parser) * samples(parser)
+
+    def iterations(self, kind: str, cases: int, seed: int, arm: str = "self") -> int:
         """Batches of an epoch."""
         whole = kind == "pretraining" and self.settings.pretrain_on == "all"
-        return ceil(self.lists.count(0 if whole else cases, seed) / batch_size(self.parsers[kind]))
+        return ceil(self.lists.count(0 if whole else cases, seed) / batch_size(self.parser(kind, arm)))
 
-    def pretraining_epochs(self, cases: int, seed: int) -> int:
+    def pretraining_epochs(self, cases: int, seed: int, arm: str = "self") -> int:
         """As near as whole epochs come to `pretraining_steps`."""
-        return max(1, round(self.settings.pretraining_steps / self.iterations("pretraining", cases, seed)))
+        return max(1, round(self.settings.pretraining_steps / self.iterations("pretraining", cases, seed, arm)))
 
     def epochs(self, arm: str, cases: int, seed: int) -> int:
         """Of fine-tuning; scratch_long gets at least what pre-training, as it really runs, costs in addition."""
@@ -47,17 +46,17 @@ class Costs:
         if arm != "scratch_long":
             return short
         pretraining = self.pretraining_epochs(cases, seed) * self.iterations("pretraining", cases, seed)
-        extra = pretraining * self.step_flops["pretraining"] / self.step_flops["fine_tuning"]
+        extra = pretraining * self.step_flops("pretraining") / self.step_flops("fine_tuning")
         return short + ceil(extra / length)
 
-    def work(self, kind: str, epochs: int, cases: int, seed: int) -> float:
+    def work(self, kind: str, epochs: int, cases: int, seed: int, arm: str = "self") -> float:
         """FLOPs of so many epochs."""
-        return epochs * self.iterations(kind, cases, seed) * self.step_flops[kind]
+        return epochs * self.iterations(kind, cases, seed, arm) * self.step_flops(kind, arm)
 
     def total(self, arm: str, cases: int, seed: int) -> dict[str, Any]:
         """Iterations and FLOPs that an arm gets, pre-training included."""
         epochs = self.epochs(arm, cases, seed)
         flops = self.work("fine_tuning", epochs, cases, seed)
-        if arm in PRETRAINED:
-            flops += self.work("pretraining", self.pretraining_epochs(cases, seed), cases, seed)
+        if self.settings.pretrains(arm):
+            flops += self.work("pretraining", self.pretraining_epochs(cases, seed, arm), cases, seed, arm)
         return {"steps": epochs * self.iterations("fine_tuning", cases, seed), "flops": flops}

@@ -10,13 +10,11 @@ from matplotlib.figure import Figure
 
 from .curves import curves_of, mean_curve, read_monitor
 from .results import Results
-from .settings import ARMS
+from .settings import ARMS, Settings
 from .statistics import summarise
 
-COLOURS = {
-    "scratch": "#b3541e", "self": "#1f5fa8", "scratch_long": "#e0a458", "broken": "#7a4fa3", "pixels": "#777777",
-    "identity": "#3a8a5f", "given": "#c2457d",
-}  # fmt: skip
+COLOURS = dict(zip(ARMS, ("#b3541e", "#1f5fa8", "#e0a458", "#7a4fa3", "#777777", "#3a8a5f", "#c2457d"), strict=True))
+MORE = ("#17becf", "#8c564b", "#bcbd22", "#e377c2", "#2f4b7c", "#a05195")
 TRIVIAL = {
     "neighbour_mean_loss": "mean of visible neighbours",
     "position_mean_loss": "training mean at that position",
@@ -36,6 +34,11 @@ def picture(figure: Figure) -> str:
     return embedded(buffer.getvalue())
 
 
+def colour(settings: Settings, arm: str) -> str:
+    """The same in all figures; more variants than colours begin again."""
+    return COLOURS.get(arm) or MORE[list(settings.variants).index(arm) % len(MORE)]
+
+
 def draw_curves(results: Results, cases: int) -> str:
     """Validation score against iterations of fine-tuning: each seed thin, their mean bold."""
     plan, figure = results.plan, Figure(figsize=(7, 4))
@@ -43,8 +46,8 @@ def draw_curves(results: Results, cases: int) -> str:
     for arm in [arm for arm in plan.settings.arms if arm != "pixels"]:
         curves = curves_of(plan, results.choices, arm, cases)
         for steps, values in curves:
-            axes.plot(steps, values, color=COLOURS[arm], lw=0.6, alpha=0.5)
-        axes.plot(*mean_curve(curves), color=COLOURS[arm], lw=2, label=ARMS[arm])
+            axes.plot(steps, values, color=colour(plan.settings, arm), lw=0.6, alpha=0.5)
+        axes.plot(*mean_curve(curves), color=colour(plan.settings, arm), lw=2, label=plan.settings.label(arm))
     axes.set(xlabel="iterations of fine-tuning", ylabel=f"mean {plan.recipe.metric} on validation cases", xscale="log")
     axes.legend(frameon=False, fontsize=8)
     return picture(figure)
@@ -61,8 +64,9 @@ def draw_cases(results: Results) -> str:
         x = np.array([counts[cases] for cases in numbers]) * 1.02**place  # so that bars do not hide each other
         mean, low, high = np.array(points).T
         axes.errorbar(
-            x, mean, [mean - low, high - mean], fmt="o-", color=COLOURS[arm], label=ARMS[arm], capsize=2, lw=1
-        )
+            x, mean, [mean - low, high - mean], fmt="o-", capsize=2, lw=1, color=colour(plan.settings, arm),
+            label=plan.settings.label(arm),
+        )  # fmt: skip
     ticks = sorted(counts.values())
     axes.set(xlabel="labelled cases", ylabel=f"mean {plan.recipe.metric}, 95 % interval", xscale="log")
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -73,7 +77,7 @@ def draw_cases(results: Results) -> str:
 
 def draw_pretraining(results: Results) -> str:
     """Masked loss beside the trivial predictors, and effective ranks, of each arm's first pre-training; "" if none."""
-    first = {}
+    first, settings = {}, results.plan.settings
     for setup in results.plan.pretrained_setups():
         if setup.arm not in first:
             first[setup.arm] = read_monitor(results.plan.path(results.plan.pretraining(setup).name))
@@ -83,14 +87,14 @@ def draw_pretraining(results: Results) -> str:
     grid = figure.subplots(len(first), 2, squeeze=False)
     for (loss, rank), (arm, columns) in zip(grid, first.items(), strict=True):
         steps = columns["iteration"]
-        loss.plot(steps, columns["masked_loss"], label="masked autoencoder", lw=2, color=COLOURS[arm])
+        loss.plot(steps, columns["masked_loss"], label="masked autoencoder", lw=2, color=colour(settings, arm))
         for column, name in TRIVIAL.items():
             loss.plot(steps, columns[column], label=name, lw=1)
-        loss.set(xlabel="iteration", title=f"{ARMS[arm]}: masked loss")
+        loss.set(xlabel="iteration", title=f"{settings.label(arm)}: masked loss")
         loss.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False)
         for name in [name for name in columns if name.startswith("rank_block")]:
             rank.plot(steps, columns[name], label=name.removeprefix("rank_").replace("_", " "), lw=1)
-        rank.set(xlabel="iteration", title=f"{ARMS[arm]}: effective rank of each block", ylim=(0, None))
+        rank.set(xlabel="iteration", title=f"{settings.label(arm)}: effective rank of each block", ylim=(0, None))
         rank.legend(frameon=False, fontsize=7, ncols=2)
     figure.tight_layout()
     return picture(figure)

@@ -13,7 +13,7 @@ from .cases import CaseLists
 from .costs import Costs
 from .recipe import read_parser
 from .run import Choice, Run, Setup
-from .settings import PRETRAINED, Settings
+from .settings import Settings
 
 READ = "custom.study.cases.read_items"
 CHECKPOINTS = {"last": "last.pt", "best": "model.pt"}  # what is reported, and what validation liked best beside it
@@ -43,7 +43,7 @@ class Plan:
 
     def pretrained_setups(self) -> Iterator[Setup]:
         """Every model that is pre-trained: one a seed, and one a number of cases where only those are seen."""
-        for arm in (arm for arm in self.settings.arms if arm in PRETRAINED):
+        for arm in (arm for arm in self.settings.arms if self.settings.pretrains(arm)):
             for cases in self.settings.cases if self.settings.pretrain_on == "labelled" else (0,):
                 yield from (Setup(arm, cases, seed) for seed in range(self.settings.seeds))
 
@@ -56,7 +56,7 @@ class Plan:
         """The encoder that fine-tuning starts from, and the runs that make it."""
         if setup.arm == "given":
             return self.settings.weights, ()
-        if setup.arm not in PRETRAINED:
+        if not self.settings.pretrains(setup.arm):
             return str(self.initial_weights(setup.seed)), ()
         cases = setup.cases if self.settings.pretrain_on == "labelled" else 0
         name = f"pretraining/{setup._replace(cases=cases)}"
@@ -66,9 +66,8 @@ class Plan:
         """An encoder as pre-training starts from it, for the arms without: all have the same kind of random weights."""
         path = self.folder / "initial" / f"seed{seed}.pt"
         if not path.is_file():
-            parser = read_parser(
-                self.recipe.pretraining_bundle, self.recipe.pretrain, self.settings.options("pretraining")
-            )
+            options = self.settings.options("pretraining")
+            parser = read_parser(self.recipe.pretraining_bundle, self.recipe.pretrain, options)
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 network = parser.get_parsed_content("network_def")
@@ -91,25 +90,26 @@ class Plan:
 
     def pretraining(self, setup: Setup) -> Run:
         """Masked autoencoding of the training images, without their labels."""
-        name, cases, seed = f"pretraining/{setup}", setup.cases, setup.seed
-        epochs, length = self.costs.pretraining_epochs(cases, seed), self.costs.iterations("pretraining", cases, seed)
-        parser = self.costs.parsers["pretraining"].get()
-        overrides = self.common(name, "pretraining", seed)
+        name, arm, cases, seed = f"pretraining/{setup}", *setup
+        epochs = self.costs.pretraining_epochs(cases, seed, arm)
+        length = self.costs.iterations("pretraining", cases, seed, arm)
+        parser = self.costs.parser("pretraining", arm).get()
+        overrides = self.common(name, "pretraining", seed, arm)
         overrides |= self.data(self.lists.images(cases, seed), "validation" if "validate" in parser else None)
         overrides |= {"max_epochs": epochs, "save_interval": max(1, epochs // 20)}
         overrides |= {"monitor_interval": max(1, epochs * length // 200)}
         if "probe" in parser:
             overrides |= {"probe_interval": max(1, epochs // 4)}
             overrides |= {"probe#data": {"_target_": READ, "path": str(self.lists.labelled(0, 0))}}
-        if setup.arm == "broken":
+        if arm == "broken":
             overrides["+train#augmentation#transforms"] = [self._shuffle()]
-        work = self.costs.work("pretraining", epochs, cases, seed)
+        work = self.costs.work("pretraining", epochs, cases, seed, arm)
         return Run(name, self.recipe.pretraining_bundle, self.recipe.pretrain, overrides, work)
 
     def gauge(self, setup: Setup) -> Run:
         """Masked loss and trivial predictors on validation images, which pre-training has not seen."""
         source, name = self.pretraining(setup), f"gauge/{setup}"
-        overrides = self.common(name, "pretraining", setup.seed)
+        overrides = self.common(name, "pretraining", setup.seed, setup.arm)
         overrides |= self.data(self.lists.images(setup.cases, setup.seed), "validation_images")
         overrides |= {"checkpoint": str(self.path(source.name) / self.recipe.encoder)}
         return Run(name, source.bundle, self.recipe.gauge, overrides, source.work * EVALUATION, (source.name,))
@@ -141,12 +141,12 @@ class Plan:
 
     # What their overrides are made of
 
-    def common(self, name: str, kind: str, seed: int) -> dict[str, Any]:
+    def common(self, name: str, kind: str, seed: int, arm: str = "self") -> dict[str, Any]:
         """Options, folders and seed."""
         folder = str(self.path(name))
         own = {"output_dir": folder, "ckpt_dir": folder, "cache_dir": str(self.folder / "cache"), "seed": seed}
         own |= {"dataset_dir": self.settings.dataset_dir, "save_execute_config": False}
-        return {**self.settings.options(kind), **own}
+        return {**self.settings.options(kind, arm), **own}
 
     def data(self, training: Path, scored: str | None) -> dict[str, Any]:
         """The lists that a run reads."""
@@ -155,7 +155,7 @@ class Plan:
 
     def network(self, arm: str, dataset: str | None = None) -> dict[str, Any]:
         """The config of the network of an arm; with a dataset, as it starts."""
-        network = dict(self.costs.parsers["fine_tuning"].get("network_def"))
+        network = dict(self.costs.parser("fine_tuning").get("network_def"))
         if self.settings.decoder == "light":
             network["_target_"] = "custom.study.light.LinearSegmenter"
         fair = {"_target_": "custom.study.heads.fair_start", "network": network}
@@ -165,6 +165,6 @@ class Plan:
         return fair
 
     def _shuffle(self) -> dict[str, Any]:
-        patch = self.costs.parsers["pretraining"].get_parsed_content("network_def").patch_size
+        patch = self.costs.parser("pretraining").get_parsed_content("network_def").patch_size
         keys = {"keys": ["image", "valid"], "allow_missing_keys": True}
         return {"_target_": "custom.study.controls.ShuffleBlocksd", "block": patch, **keys}

@@ -7,7 +7,7 @@ from typing import Any
 
 from .plan import Plan
 from .run import Run, Setup
-from .settings import PRETRAINED, PROBE
+from .settings import PROBE
 
 LOADER = {"_target_": "DataLoader", "dataset": "@train#dataset", "batch_size": "@val_batch_size"}
 
@@ -15,7 +15,7 @@ LOADER = {"_target_": "DataLoader", "dataset": "@train#dataset", "batch_size": "
 def readout_setups(plan: Plan) -> Iterator[Setup]:
     """Pixels, and an encoder of each kind that starts differently."""
     settings = plan.settings
-    frozen = [arm for arm in settings.arms if arm in ("scratch", "given", *PRETRAINED)]
+    frozen = [arm for arm in settings.arms if arm in ("scratch", "given") or settings.pretrains(arm)]
     arms = [arm for arm in settings.arms if arm == "pixels"] + [f"{PROBE}{arm}" for arm in frozen if settings.probe]
     for arm in arms:
         for cases in settings.cases:
@@ -56,6 +56,6 @@ def probe(plan: Plan, encoder: dict[str, Any]) -> dict[str, Any]:
     if plan.recipe.classifies:
         head = {"_target_": "custom.probe.fit_head", "network": encoder, "batches": "@labelled_images"}
         return {"fitted": head | {"device": "@device"}}
-    network = {**plan.costs.parsers["fine_tuning"].get("network_def"), "_target_": "custom.study.light.LinearSegmenter"}
+    network = {**plan.costs.parser("fine_tuning").get("network_def"), "_target_": "custom.study.light.LinearSegmenter"}
     fit = {"_target_": "custom.study.light.fit_probe", "network": encoder, "dataset": "@train#dataset"}
     return {"network_def": network, "fitted": fit}

@@ -12,7 +12,6 @@ from jinja2 import Template
 from .answer import most_cases
 from .figures import draw_cases, draw_curves, draw_pretraining, embedded
 from .results import Results
-from .settings import ARMS, PROBED
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -25,7 +24,7 @@ def write_report(results: Results, folder: Path) -> Path:
     if len(plan.settings.cases) > 1:
         figures["cases"] = draw_cases(results)
     page = Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True).render(
-        answer=summary["answer"], summary=summary, arms=ARMS | PROBED, largest=largest, metric=plan.recipe.metric,
+        answer=summary["answer"], summary=summary, arms=summary["labels"], largest=largest, metric=plan.recipe.metric,
         classes=class_rows(summary, largest), figures={name: picture for name, picture in figures.items() if picture},
         reconstructions=reconstructions(results), hours=hours(folder), count=len,
         sections=summary["sections"], bundle=plan.recipe.bundle.name,

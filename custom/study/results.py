@@ -18,7 +18,7 @@ from .plan import CHECKPOINTS, Plan
 from .readouts import readout, readout_setups
 from .run import Choices
 from .scores import Scores, long_rows, read_evaluation
-from .settings import PROBE, PROBED
+from .settings import PROBE
 from .statistics import Difference, compare, summarise
 
 COLUMNS = ("arm", "cases", "seed", "checkpoint", "case", "group", "class", "value", "truth")
@@ -50,7 +50,9 @@ class Results:
         return {
             "answer": answer(self), "metric": plan.recipe.metric, "settings": asdict(plan.settings),
             "sections": {name: len(items) for name, items in plan.lists.sections.items()},
-            "step_flops": plan.costs.step_flops, "arms": [self.arm(*key) for key in self.scores],
+            "step_flops": {kind: plan.costs.step_flops(kind) for kind in ("pretraining", "fine_tuning")},
+            "labels": {key[0]: plan.settings.label(key[0]) for key in self.scores},
+            "arms": [self.arm(*key) for key in self.scores],
             "differences": self.differences(), "pretraining": self.gates(),
         }  # fmt: skip
 
@@ -72,11 +74,11 @@ class Results:
         others = [arm for arm in settings.arms if arm not in ("self", "scratch")]
         pairs += [("self", arm) for arm in others if "self" in settings.arms]
         pairs += [("scratch", "pixels")] if "pixels" in settings.arms else []
-        frozen = [arm for arm in dict.fromkeys(key[0] for key in self.scores) if arm in PROBED]
+        frozen = [arm for arm in dict.fromkeys(key[0] for key in self.scores) if arm.startswith(PROBE)]
         pairs += [(arm, f"{PROBE}scratch") for arm in frozen if arm != f"{PROBE}scratch"]
         for cases in settings.cases:
             for arm, other in pairs:
-                for checkpoint in CHECKPOINTS if arm not in PROBED else ("last",):
+                for checkpoint in CHECKPOINTS if arm not in frozen else ("last",):
                     row = {"arm": arm, "against": other, "cases": cases, "checkpoint": checkpoint}
                     found.append(row | self.difference(arm, cases, other, checkpoint)._asdict())
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -20,9 +21,7 @@ ARMS = {
     "identity": "from scratch, no transformer",
     "given": "weights from elsewhere",
 }
-PROBE = "probe_"
-PROBED = {"probe_scratch": "random, frozen", "probe_self": "self pre-trained, frozen"}
-PROBED |= {"probe_broken": "pre-trained on shuffled patches, frozen", "probe_given": "weights from elsewhere, frozen"}
+PROBE = "probe_"  # begins the name of an arm's frozen encoder
 PRETRAINED = ("self", "broken")
 WORDS = {"pretrain_on": ("all", "labelled"), "section": ("test", "validation"), "decoder": ("unetr", "light")}
 # Options of the bundles that a comparison sets itself, and what to use instead.
@@ -55,6 +54,7 @@ class Settings:
         pretrain_on: "all" training images, or only the "labelled" ones.
         probe: whether frozen encoders are read by a linear map as well.
         weights: an encoder from elsewhere, for the arm `given`.
+        variants: further arms, by name: options of pre-training in which they differ from the arm `self`.
         section: which cases are scored, "test", or "validation" while a recipe is still being sought.
         shared, pretraining, fine_tuning: options of all runs, and of those that pre-train, and fine-tune or evaluate.
     """
@@ -73,14 +73,28 @@ class Settings:
     pretrain_on: str = "all"
     probe: bool = True
     weights: str = ""
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     section: str = "test"
     shared: Mapping[str, Any] = field(default_factory=dict)
     pretraining: Mapping[str, Any] = field(default_factory=dict)
     fine_tuning: Mapping[str, Any] = field(default_factory=dict)
 
-    def options(self, kind: str) -> dict[str, Any]:
-        """Options of the bundles in runs that pre-train ("pretraining"), or fine-tune or evaluate."""
-        return {**self.shared, **(self.pretraining if kind == "pretraining" else self.fine_tuning)}
+    def options(self, kind: str, arm: str = "self") -> dict[str, Any]:
+        """Options of the bundles in runs that pre-train an arm ("pretraining"), or fine-tune or evaluate any."""
+        if kind == "pretraining":
+            return {**self.shared, **self.pretraining, **self.variants.get(arm, {})}
+        return {**self.shared, **self.fine_tuning}
+
+    def pretrains(self, arm: str) -> bool:
+        """Whether an arm begins with masked autoencoding."""
+        return arm in PRETRAINED or arm in self.variants
+
+    def label(self, arm: str) -> str:
+        """What an arm is called in a report."""
+        if arm.startswith(PROBE):
+            bare = arm.removeprefix(PROBE)
+            return "random, frozen" if bare == "scratch" else f"{self.label(bare)}, frozen"
+        return ARMS.get(arm) or f"self pre-trained, {arm}"
 
     @property
     def recipe(self) -> Recipe:
@@ -117,6 +131,7 @@ def read_settings(file: str | Path | None = None, **given: Any) -> Settings:
     for name, convert in SINGLES.items():
         if name in content:
             content[name] = _single(content[name], convert, name)
+    content["arms"] = tuple(dict.fromkeys((*content.get("arms", DEFAULT_ARMS), *content.get("variants", {}))))
     settings = Settings(**content)
     _check(settings)
     return settings
@@ -148,13 +163,15 @@ def _single(value: Any, convert: Any, name: str) -> Any:
 
 
 def _check(settings: Settings) -> None:
-    unknown = [arm for arm in settings.arms if arm not in ARMS]
+    unknown = [arm for arm in settings.arms if arm not in ARMS and arm not in settings.variants]
     if unknown or "scratch" not in settings.arms:
         fault = f"arm {unknown[0]!r} is unknown" if unknown else "arm 'scratch' is missing, which all are compared with"
         raise InputError(f"{fault}; choose among {', '.join(ARMS)}")
     if "given" in settings.arms and not Path(settings.weights).is_file():
         raise InputError(f"arm 'given' needs weights, and {settings.weights!r} is no file; set --weights")
-    if "scratch_long" in settings.arms and not set(PRETRAINED) & set(settings.arms):
+    if wrong := [name for name in settings.variants if name in ARMS or not re.fullmatch("[a-z][a-z0-9]*", name)]:
+        raise InputError(f"variant {wrong[0]!r} is a name of another arm or no word; use small letters and digits")
+    if "scratch_long" in settings.arms and not any(map(settings.pretrains, settings.arms)):
         raise InputError("arm 'scratch_long' gets the compute of pre-training; add arm 'self'")
     for name in ("seeds", "pretraining_steps", "steps", "validations"):
         if getattr(settings, name) < 1:
@@ -165,11 +182,9 @@ def _check(settings: Settings) -> None:
         if getattr(settings, name) not in choices:
             raise InputError(f"{name} {getattr(settings, name)!r} is unknown; use one of {', '.join(choices)}")
     recipe = settings.recipe
-    for kind, bundle, stems in (
-        ("pretraining", recipe.pretraining_bundle, recipe.pretrain),
-        ("fine_tuning", recipe.bundle, ("train", "evaluate")),
-    ):
-        options = settings.options(kind)
+    trained = [("pretraining", arm, recipe.pretraining_bundle, recipe.pretrain) for arm in ("self", *settings.variants)]
+    for kind, arm, bundle, stems in (*trained, ("fine_tuning", "", recipe.bundle, ("train", "evaluate"))):
+        options = settings.options(kind, arm)
         check_options(options, bundle, stems)
         if taken := [name for name in options if name in OWNED[kind]]:
             raise InputError(f"{kind} cannot set {taken[0]}, which the comparison does; {OWNED[kind][taken[0]]}")

@@ -25,7 +25,8 @@ SMALL = {
 
 MORE: dict[str, dict[str, object]] = {
     "unetr_btcv": {"cases": (3, 0), "arms": ("scratch", "self", "pixels"), "decoder": "light"},
-    "unetr_brats": {"arms": ("scratch", "self", "pixels", "identity"), "seeds": 1, "pretrain_on": "labelled"},
+    "unetr_brats": {"arms": ("scratch", "self", "pixels", "identity"), "seeds": 1, "pretrain_on": "labelled"}
+    | {"variants": {"half": {"masking_ratio": 0.5}}},
     "vit_cxr14": {"learning_rates": (1e-3, 3e-3)},
 }
 
@@ -58,7 +59,7 @@ def test_every_arm_is_scored_on_the_same_cases(finished: tuple[str, Path, list[s
         key = tuple(row[name] for name in ("arm", "cases", "seed", "checkpoint"))
         scored.setdefault(key, []).append((row["case"], row["class"], row["truth"]))
     arms = set(json.loads((folder / "out" / "settings.json").read_text())["arms"])
-    frozen = {f"{PROBE}{arm}" for arm in arms & {"scratch", "self", "broken"}}
+    frozen = {f"{PROBE}{arm}" for arm in arms & {"scratch", "self", "broken", "half"}}
     assert {key[0] for key in scored} == arms | frozen
     assert len({tuple(cases) for cases in scored.values()}) == 1
 

@@ -24,7 +24,7 @@ def test_the_long_arm_gets_at_least_the_compute_of_pretraining(data: Path, steps
     )  # fmt: skip
     costs = Costs(settings, CaseLists(data, settings))
     flops = {arm: costs.total(arm, 0, 0)["flops"] for arm in ("scratch", "self", "scratch_long")}
-    epoch = costs.iterations("fine_tuning", 0, 0) * costs.step_flops["fine_tuning"]
+    epoch = costs.iterations("fine_tuning", 0, 0) * costs.step_flops("fine_tuning")
     assert flops["scratch"] < flops["self"] <= flops["scratch_long"] < flops["self"] + epoch
 
 
@@ -34,6 +34,6 @@ def test_a_range_of_masking_ratios_costs_its_middle_always(data: Path) -> None:
             bundle=str(ROOT / "bundles" / "vit_cxr14"), dataset_dir=str(data), shared=NETWORK | {"img_size": 32},
             pretraining={"masking_ratio": ratio},
         )  # fmt: skip
-        return Costs(settings, CaseLists(data, settings)).step_flops["pretraining"]
+        return Costs(settings, CaseLists(data, settings)).step_flops("pretraining")
 
     assert price([0.5, 1 - 1e-6 - 0.25]) == pytest.approx(price(0.625)) and price([0.25, 0.5]) == price([0.25, 0.5])

@@ -55,6 +55,8 @@ def test_words_of_the_command_line_become_what_they_mean(given: object, expected
         ({"probe": "perhaps"}, "probe is 'perhaps'"),
         ({"seeds": "three"}, "seeds is 'three'"),
         ({"decoder": "heavy"}, "decoder 'heavy'"),
+        ({"variants": {"self": {}}}, "'self' is a name of another arm"),
+        ({"variants": {"half": {"mask_ratio": 0.5}}}, "did you mean masking_ratio"),
         ({"fine_tuning": {"learning_rate": 1e-3}}, "use learning_rates"),
         ({"shared": {"max_epochs": 3}}, "use pretraining_steps"),
     ],
