@@ -14,8 +14,12 @@ STUDIES ?=
 # Which bundles it serves: folders with commas between them; else those of this collection.
 BUNDLES ?=
 PORT ?= 8000
-# Which rows `make bench` measures, with commas; else all of them.
+# Which parts `make bench` measures, with commas, else all of them; and the folder of its report.
 ROWS ?=
+BENCH ?= docs
+ifdef ROW
+$(error ROW means nothing; say ROWS=$(ROW))
+endif
 
 VENV := $(CURDIR)/.venv
 RUN := $(VENV)/bin/python
@@ -52,7 +56,7 @@ pack: $(READY) ## check and pack the bundles into dist/; PACK="NAME --as OTHER -
 	$(RUN) -W ignore -m scripts.pack $(PACK)
 
 bench: $(READY) ## time and memory against MONAI's own parts, into docs/performance.md; ROWS=name,name measures some
-	$(RUN) -W ignore -m scripts.bench $(if $(ROWS),--rows "$(ROWS)") --output_dir docs
+	$(RUN) -W ignore -m scripts.bench $(if $(ROWS),--rows "$(ROWS)") --output_dir $(BENCH)
 
 $(LABEL_READY): requirements-label.txt
 	@$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else 'MONAI Label needs Python 3.11: make PYTHON=python3.11 label')"

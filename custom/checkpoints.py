@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,21 @@ from .networks.tokens import interpolate_position
 logger = logging.getLogger(__name__)
 
 
-def write_checkpoint(content: Any, path: str | Path) -> None:
-    """torch.save, complete or not at all; InputError if the folder cannot be written or the disk is full."""
-    with replacing(path) as beside, beside.open("wb") as file:
-        try:
-            torch.save(content, file)
-        except RuntimeError as error:  # what torch raises when its writer runs out of space
-            raise OSError("the file could not be completed") from error
+def write_checkpoint(content: Any, path: str | Path, previous: Path | None = None) -> None:
+    """torch.save, complete or not at all, also if the machine loses power; the file before it is kept as `previous`.
+
+    InputError if the folder cannot be written or the disk is full.
+    """
+    with replacing(path) as beside:
+        with beside.open("wb") as file:
+            try:
+                torch.save(content, file)
+            except RuntimeError as error:  # what torch raises when its writer runs out of space
+                raise OSError("the file could not be completed") from error
+            file.flush()
+            os.fsync(file.fileno())
+        if previous is not None and Path(path).is_file():
+            Path(path).replace(previous)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def sentence_of(error: BaseException) -> str | None:
 def explain_errors() -> None:
     """Print an uncaught InputError as its sentence alone, also when a library wrapped it; the exit status stays 1.
 
-    Called by the `run` section of every config, so that only command-line runs are affected, never an import.
+    Called by commands alone (of configs by `options.check_command_line`), so that an import never changes anything.
     """
     previous = sys.excepthook
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from .errors import InputError
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+UNFINISHED = re.compile(r"\.\d+\.")  # begins the name of a file that is being written, with the process
 RADIOGRAPH_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
 
 
@@ -71,6 +73,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # nothing to remove where nothing could be written
             beside.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: str | Path) -> None:
+    """Remove what killed processes left of files that they were `replacing`. Nothing else may be writing there."""
+    for path in Path(folder).glob(".*"):
+        if UNFINISHED.match(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

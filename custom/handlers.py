@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from .checkpoints import read_checkpoint, write_checkpoint
 from .errors import InputError
+from .files import remove_unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -121,12 +122,13 @@ class SaveUnvalidated:
 class Resumable:
     """Write everything that a run needs to go on, every `interval` epochs, and go on from it if asked to.
 
-    A resumed run equals an unbroken one: data and masks are functions of (seed, epoch), the rest is saved here.
+    A resumed run equals an unbroken one: data and masks are functions of (seed, epoch), the rest is saved here. The
+    file before the last is kept as `<stem>.previous.pt`, and used where the last one is missing or cannot be read.
 
     Args:
         path: the file, complete or absent at every moment.
         objects: name -> object with state_dict and load_state_dict (network, optimiser, schedule, ...).
-        resume: continue from `path`; an InputError if it does not exist.
+        resume: continue from `path`; with a warning from the beginning where nothing was saved yet.
         validator: its best metric so far is kept, so that "best" means best of the whole run.
     """
 
@@ -139,6 +141,7 @@ class Resumable:
         validator: Engine | None = None,
     ) -> None:
         self.path, self.objects, self.resume = Path(path), dict(objects), resume
+        self.previous = self.path.with_suffix(f".previous{self.path.suffix}")
         self.interval, self.validator = interval, validator
 
     def attach(self, engine: Engine) -> None:
@@ -157,10 +160,15 @@ class Resumable:
         if self.validator is not None:
             state = self.validator.state
             content["best"] = {"metric": float(state.best_metric), "epoch": state.best_metric_epoch}
-        write_checkpoint(content, self.path)
+        write_checkpoint(content, self.path, self.previous)
 
     def _load(self, engine: Engine) -> None:
         if not self.resume:
+            return
+        if is_main_process():
+            remove_unfinished(self.path.parent)
+        if not (self.path.is_file() or self.previous.is_file()):
+            logger.warning(f"nothing to resume from at {self.path}: the run begins anew")
             return
         content = self._read()
         if content["run"]["epoch_length"] != engine.state.epoch_length:
@@ -177,7 +185,13 @@ class Resumable:
         logger.info(f"resumed from {self.path} after epoch {engine.state.epoch}")
 
     def _read(self) -> dict[str, Any]:
-        content = read_checkpoint(self.path)
+        try:
+            content = read_checkpoint(self.path)
+        except InputError as error:
+            if not self.previous.is_file():
+                raise
+            logger.warning(f"{error}; the one before it, {self.previous}, is used")
+            content = read_checkpoint(self.previous)
         needed = [*self.objects, "run", "random"] + ["best"] * (self.validator is not None)
         missing = [name for name in needed if name not in content]
         if missing:
@@ -214,7 +228,8 @@ class EarlyStop:
         self.validator, self.patience = validator, patience
 
     def attach(self, engine: Engine) -> None:
-        """Register with a trainer, after its ValidationHandler."""
+        """Register with a trainer, after its ValidationHandler and `Resumable`: a run that had stopped stays so."""
+        engine.add_event_handler(Events.STARTED, self)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:

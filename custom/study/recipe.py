@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
 
 from ..errors import InputError
+from ..options import unknown_part
 
 PRETRAINING_OF_CT = "mae_pretrain_ct"  # the sibling of a bundle that has no pretrain.json of its own
 
@@ -83,11 +83,9 @@ def check_options(options: Mapping[str, Any], bundle: Path, stems: Sequence[str]
     """InputError for an option that the config does not have, which MONAI would ignore."""
     known = read_config(bundle, stems)
     for key in options:
-        first = key.lstrip("+").replace("::", "#").partition("#")[0]
-        if first not in known:
-            near = difflib.get_close_matches(first, known, n=1)
-            hint = f"; did you mean {near[0]}" if near else ""
-            raise InputError(f"{' + '.join(stems)} of bundle {bundle.name} has no option {key}{hint}; correct it")
+        if (hint := unknown_part(key, known)) is not None:
+            files = " + ".join(stems)
+            raise InputError(f"{files} of bundle {bundle.name} has no option {key}; {hint or 'correct it'}")
 
 
 def batch_size(parser: Any) -> int:

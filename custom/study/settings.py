@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,9 @@ def read_settings(file: str | Path | None = None, **given: Any) -> Settings:
     content |= {key: value for key, value in given.items() if value is not None}
     known = {one.name for one in fields(Settings)}
     if unknown := sorted(set(content) - known):
-        raise InputError(f"setting {unknown[0]!r} is unknown; use {', '.join(sorted(known))}")
+        near = get_close_matches(unknown[0], known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"use {', '.join(sorted(known))}"
+        raise InputError(f"setting {unknown[0]!r} is unknown; {hint}")
     if missing := [name for name in ("bundle", "dataset_dir") if not content.get(name)]:
         raise InputError(f"no {missing[0]} is given; set --{missing[0]}")
     for name, convert in LISTS.items():
@@ -138,6 +141,8 @@ def read_settings(file: str | Path | None = None, **given: Any) -> Settings:
 
 
 def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise InputError(f"settings file {file} does not exist; correct its path")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -22,7 +22,7 @@ from .training import timed_steps
 SIZE, PATCH, BATCH = [96] * 3, [16] * 3, 2
 NAME = "pre-training step, ViT-B, 2 crops of 96^3"
 THEIRS = "MONAI's MaskedAutoEncoderViT, float32 (it does not run under autocast)"
-GOALS = {"float32": ">= 1.25", "bfloat16": ">= 1.8"}
+GOALS = {"float32": "times >= 1.25", "bfloat16": "times >= 1.8"}
 
 
 def measure(pairs: int) -> list[Row]:
@@ -35,7 +35,7 @@ def measure(pairs: int) -> list[Row]:
         *(row for precision, goal in GOALS.items() for row in rows_of(measured, precision, goal)),
         alone(f"{NAME}, float32: forward and backward", "GFLOP/s", [rate["step"] for rate in found]),
         alone("product of 4096 x 768 and 768 x 3072, float32", "GFLOP/s", [rate["product"] for rate in found]),
-        alone(f"{NAME}, float32: share of that rate", "%", [rate["share %"] for rate in found], ">= 60"),
+        alone(f"{NAME}, float32: share of that rate", "%", [rate["share %"] for rate in found], "ours >= 60"),
     ]
 
 

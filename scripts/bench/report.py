@@ -1,4 +1,4 @@
-"""The table of the benchmark, and docs/performance.md, .json and figure."""
+"""The tables of the benchmark, and docs/performance.md and .json."""
 
 from __future__ import annotations
 
@@ -9,22 +9,30 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
 
+from custom.errors import InputError
 from custom.inferers import has_bfloat16
 
+from .figure import draw
+from .goals import in_words, is_met
 from .measure import ROOT, Row
+from .parts import PARTS, Part
 
-HEADER = "| what | ours | baseline | times better | against | pairs | asked |\n|---|---|---|---|---|---|---|"
+HEADER = "| what | ours | baseline | times better | against | pairs | target |\n|---|---|---|---|---|---|---|"
 INTRODUCTION = """# Performance
 
-Written by `make bench`. *ours* is what the bundles do by default, unless the name says otherwise; *against* tells what
-the *baseline* is, mostly the same work with MONAI's own parts, put together as in the model zoo's bundles, MONAI's
-tutorials or the published code. All sides take turns after a warm-up, in one run or, where memory is compared, each in
-a new process (rows of a single pair have no warm-up). Numbers are medians; *times better* is the median ratio of the
-pairs and, in brackets, the smallest and largest. `python -m scripts.bench --rows NAME` repeats a part; the modules of
-`scripts/bench/` say what each does.
+Written by `make bench`: on two otherwise idle cores about an hour and a half, a part of it by `make bench
+ROWS=name,name` with the names in brackets below (`BENCH=FOLDER` writes to another folder than docs). *ours* is what
+the bundles do by default, unless the name says otherwise; *against* tells what the *baseline* is, mostly the same
+work with MONAI's own parts, put together as in the model zoo's bundles, MONAI's tutorials or the published code.
+All sides take turns after a warm-up (in counts and long scans, of a single pair, without). Numbers are medians;
+*times better* is the median over pairs of their ratios, so not always that of the two medians, with the smallest
+and the largest in brackets: where 1 lies between these, no difference is shown. Where it says bfloat16 against
+float32, most of what is gained is the number type, which MONAI's parts can be given too (`torch.autocast`).
+
+Targets are those the project set itself before it measured: *times* means the ratio, *ours* our own number in its
+unit.
 
 """
 
@@ -44,46 +52,44 @@ def machine(threads: int) -> str:
 
 def table(rows: Sequence[Row], header: bool = True) -> str:
     """Markdown."""
-    lines = [HEADER] if header else []
-    for row in rows:
-        if row.ours is None:
-            continue
+    lines = [HEADER] if header and any(row.ours is not None for row in rows) else []
+    for row in (row for row in rows if row.ours is not None):
         compared = row.ratio is not None
         spread = f" ({row.low:.2f} to {row.high:.2f})" if compared and row.n > 1 else ""
         ratio = f"{row.ratio:.2f}{spread}" if compared else ""
         baseline = f"{row.baseline:.4g} {row.unit}" if compared else ""
-        cells = [row.name, f"{row.ours:.4g} {row.unit}", baseline, ratio, row.against, str(row.n), row.goal]
+        cells = [row.name, f"{row.ours:.4g} {row.unit}", baseline, ratio, row.against, str(row.n), in_words(row)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, *(f"\nNot measured: {row.name} ({row.reason})." for row in rows if row.ours is None)])
+
+
+def section(part: str, rows: Sequence[Row]) -> str:
+    """A part's heading, what it measures, its rows, and why targets were missed."""
+    about = PARTS.get(part, Part(part, "", 0))
+    lines = [f"## {about.title} (`{part}`)", about.what, table(rows).strip()]
+    if any(is_met(row) is False for row in rows):
+        lines.append(f"Not reached, and why. {about.missed or 'Not known.'}")
+    measured = dict.fromkeys(row.commit or "unknown" for row in rows if row.ours is not None)
+    lines += [f"Measured at commit {', '.join(measured)}; takes about {about.minutes} minutes."] if measured else []
+    return "\n\n".join(lines)
 
 
 def write_report(rows: Sequence[Row], output_dir: str | Path, threads: int) -> None:
     """performance.md, performance.json and figures/performance.png in `output_dir`.
 
-    Parts that were not measured now keep their rows in performance.json, if those are of this machine too.
+    Parts that were not measured now keep their rows in performance.json. InputError if those are of another machine.
     """
     folder = Path(output_dir)
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     rows = with_earlier(rows, folder / "performance.json", machine(threads))
-    parts = [
-        f"{machine(threads)}\n\n{commits(rows)}",
-        table(rows),
-        "![Times better than MONAI](figures/performance.png)",
-    ]
-    text = INTRODUCTION + "\n\n".join(parts) + "\n"
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    parts = dict.fromkeys(row.part for row in rows)
+    sections = [section(part, [row for row in rows if row.part == part]) for part in parts]
+    picture = "![Times better than MONAI](figures/performance.png)"
+    text = INTRODUCTION + "\n\n".join([machine(threads), picture, *sections]) + "\n"
     (folder / "performance.md").write_text(text, encoding="utf-8")
     content = {"machine": machine(threads), "rows": [row.as_dict() for row in rows]}
     (folder / "performance.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     draw([row for row in rows if row.against.startswith("MONAI")], folder / "figures" / "performance.png")
-
-
-def commits(rows: Sequence[Row]) -> str:
-    """Which parts were measured at which commit."""
-    parts: dict[str, list[str]] = {}
-    for row in rows:
-        names = parts.setdefault(row.commit or "unknown", [])
-        names += [row.part] if row.part not in names else []
-    return "Measured at commit " + "; ".join(f"{commit}: {', '.join(names)}" for commit, names in parts.items()) + "."
 
 
 def current_commit() -> str:
@@ -100,28 +106,13 @@ def current_commit() -> str:
 
 
 def with_earlier(rows: Sequence[Row], path: Path, machine: str) -> list[Row]:
-    """`rows`, each part in the place of its earlier rows in the report `path`, where that is of the same machine."""
-    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    earlier = [Row(**row) for row in content.get("rows", [])] if content.get("machine") == machine else []
-    parts = dict.fromkeys(row.part for row in [*earlier, *rows])
-    measured = {row.part for row in rows}
-    return [row for part in parts for row in (rows if part in measured else earlier) if row.part == part]
-
-
-def draw(rows: Sequence[Row], path: Path) -> None:
-    """How many times better each row against MONAI's parts is, on a logarithmic axis, with the range of its pairs."""
-    figure, axes = plt.subplots(figsize=(13, 0.27 * len(rows) + 1.0), layout="constrained")
-    ratios = [row.ratio for row in rows]
-    spread = [[row.ratio - row.low for row in rows], [row.high - row.ratio for row in rows]]
-    axes.barh([row.name for row in rows], ratios, xerr=spread, color="#3b7a9e", ecolor="#222222", capsize=2)
-    for place, row in enumerate(rows):
-        axes.annotate(
-            f"{row.ratio:.3g}", (max(row.ratio, row.high), place), (6, 0), textcoords="offset points", va="center"
+    """`rows`, each part in the place of its earlier rows in the report `path`, in the order of `PARTS`."""
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"machine": machine, "rows": []}
+    if content["machine"] != machine:
+        raise InputError(
+            f"{path} was measured on another machine ({content['machine']}), this is {machine}; give another output_dir"
         )
-    axes.axvline(1, color="#222222", linewidth=1)
-    axes.set(
-        xscale="log", xlabel="times better than MONAI's parts, and the range of the pairs", ylim=(len(rows) - 0.4, -0.6)
-    )
-    axes.margins(x=0.08)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    earlier, measured = [Row(**row) for row in content["rows"]], {row.part for row in rows}
+    known = dict.fromkeys(row.part for row in [*earlier, *rows])
+    parts = sorted(known, key=lambda part: list(PARTS).index(part) if part in PARTS else len(PARTS))
+    return [row for part in parts for row in (rows if part in measured else earlier) if row.part == part]

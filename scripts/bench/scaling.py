@@ -11,7 +11,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
+from difflib import get_close_matches
 from math import inf, prod, sqrt
 from pathlib import Path
 from statistics import median
@@ -21,6 +22,7 @@ import torch
 from torch import nn
 
 from custom.data.phantoms.ct import write_btcv
+from custom.errors import InputError, explain_errors
 from custom.networks import MAE, UNETR
 from scripts.command_line import run_command_line
 
@@ -48,10 +50,22 @@ def networks() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
 
 def tables(**assumptions: float) -> None:
     """Print the tables of docs/scaling.md as Markdown."""
-    known = Assumptions(**assumptions)
+    known = assume(assumptions)
     works = {name: (training_work(network), roi) for name, (network, roi) in networks().items()}
     parts = [make(works, known) for make in (work_table, plan_table, btcv_table, run_table)]
     sys.stdout.write("\n\n".join(parts) + "\n")
+
+
+def assume(given: dict[str, float]) -> Assumptions:
+    """The assumptions with those given; InputError for one that there is not, or that is no number."""
+    names = [one.name for one in fields(Assumptions)]
+    for name, value in given.items():
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            raise InputError(f"--{name} is no assumption; {f'did you mean --{near[0]}?' if near else ', '.join(names)}")
+        if isinstance(value, str | bool):
+            raise InputError(f"--{name} is {value!r}; give a number, or a list of them, as the default is")
+    return Assumptions(**given)
 
 
 def work_table(works: Works, known: Assumptions) -> str:
@@ -152,5 +166,6 @@ def cpu_seconds(work: Callable[[], Any], repeats: int) -> float:
 
 
 if __name__ == "__main__":
+    explain_errors()
     torch.set_num_threads(1)
     run_command_line({"tables": tables, "loading": loading})

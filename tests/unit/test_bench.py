@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from custom.errors import InputError
 from custom.networks import UNETR
 from scripts.bench import report
 from scripts.bench.__main__ import bench
-from scripts.bench.measure import Row, alone, compare, in_child, run_command, take_turns
+from scripts.bench.goals import is_met
+from scripts.bench.measure import Row, absent, alone, compare, in_child, run_command, take_turns
+from scripts.bench.parts import PARTS
 from scripts.bench.report import table, write_report
 from scripts.bench.widen import widen
 from scripts.bench.window import time_shares
@@ -77,12 +80,13 @@ def test_shares_of_time_find_what_takes_it_and_add_up() -> None:
 
 def test_the_report_holds_every_row(tmp_path: Path) -> None:
     rows = [
-        compare("step", "s", "s", [{"ours": {"s": 1.0}, "MONAI's step": {"s": 3.0}}] * 5, "MONAI's step", ">= 2"),
+        compare("step", "s", "s", [{"ours": {"s": 1.0}, "MONAI's step": {"s": 3.0}}] * 5, "MONAI's step", "times >= 2"),
         alone("cells with several classes", "%", [1.5, 2.5]),
     ]
     write_report(rows, tmp_path, threads=2)
     text = (tmp_path / "performance.md").read_text(encoding="utf-8")
-    assert table(rows) in text and "| step | 1 s | 3 s | 3.00 (3.00 to 3.00) | MONAI's step | 5 | >= 2 |" in text
+    assert table(rows) in text
+    assert "| step | 1 s | 3 s | 3.00 (3.00 to 3.00) | MONAI's step | 5 | >= 2: reached |" in text
     content = json.loads((tmp_path / "performance.json").read_text(encoding="utf-8"))
     assert [Row(**row) for row in content["rows"]] == rows
     assert (tmp_path / "figures" / "performance.png").stat().st_size > 1000
@@ -128,7 +132,8 @@ def test_a_row_is_of_a_commit_or_of_changes_on_top_of_it(tmp_path: Path, monkeyp
 def test_the_report_tells_the_commits_of_its_parts(tmp_path: Path) -> None:
     write_report([replace(alone(name, "s", [1.0]), part=name, commit="old") for name in ("a", "b")], tmp_path, 2)
     write_report([replace(alone("b", "s", [1.0]), part="b", commit="new")], tmp_path, 2)
-    assert "Measured at commit old: a; new: b." in (tmp_path / "performance.md").read_text(encoding="utf-8")
+    text = (tmp_path / "performance.md").read_text(encoding="utf-8")
+    assert text.index("## a (`a`)") < text.index("commit old") < text.index("## b (`b`)") < text.index("commit new")
 
 
 def test_a_part_that_fails_loses_nothing_of_those_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,9 +152,37 @@ def test_rows_measured_again_replace_those_of_their_part_alone(tmp_path: Path) -
     write_report([replace(alone("a3", "s", [2.0]), part="a")], tmp_path, 2)
     content = json.loads((tmp_path / "performance.json").read_text(encoding="utf-8"))
     assert [row["name"] for row in content["rows"]] == ["a3", "b1"]
-    write_report([replace(alone("c1", "s", [2.0]), part="c")], tmp_path, 1)  # another machine
-    content = json.loads((tmp_path / "performance.json").read_text(encoding="utf-8"))
-    assert [row["name"] for row in content["rows"]] == ["c1"]
+
+
+def test_a_report_of_another_machine_is_not_touched(tmp_path: Path) -> None:
+    write_report([replace(alone("a", "s", [1.0]), part="a")], tmp_path, 2)
+    before = (tmp_path / "performance.json").read_bytes()
+    with pytest.raises(InputError, match=r"was measured on another machine .* 2 threads.* give another output_dir"):
+        write_report([replace(alone("c", "s", [2.0]), part="c")], tmp_path, 1)
+    assert (tmp_path / "performance.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("goal", "met"),
+    [("times >= 3", True), ("times >= 3.1", False), ("ours <= 1, times >= 2", True), ("ours < 1", False), ("", None)],
+)
+def test_targets_are_compared_with_what_was_measured(goal: str, met: bool | None) -> None:
+    row = compare("step", "s", "s", [{"ours": {"s": 1.0}, "MONAI": {"s": 3.0}}], "MONAI", goal)
+    assert is_met(row) is met
+    assert ("not reached" in table([row])) == (met is False)
+
+
+def test_a_missed_target_is_explained_and_what_was_not_measured_is_named(tmp_path: Path) -> None:
+    rows = [replace(alone("dice", "", [0.7], "ours >= 0.9"), part="segment"), replace(absent("x", "why"), part="gpu")]
+    write_report(rows, tmp_path, 2)
+    text = (tmp_path / "performance.md").read_text(encoding="utf-8")
+    assert PARTS["segment"].missed in text and "Not measured: x (why)." in text
+
+
+@pytest.mark.parametrize("given", [{"rows": "mea"}, {"rows": True}, {"pairs": 0}, {"pairs": "x"}, {"threads": 0}])
+def test_options_that_make_no_sense_are_one_sentence(given: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=r"rows|pairs|threads"):
+        bench(**given)
 
 
 def test_a_widened_network_computes_what_the_small_one_does() -> None:

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from custom.checkpoints import read_checkpoint
 from custom.data import EpochSampler
 from custom.errors import InputError
-from custom.handlers import ClipGradients, Resumable, random_states, set_random_states
+from custom.handlers import ClipGradients, EarlyStop, Resumable, random_states, set_random_states
 from custom.losses import MaskedPatchLoss
 from custom.networks import MAE, UNETR, MaskedPretraining
 from custom.optim import adamw, warmup_cosine
@@ -111,12 +111,50 @@ def test_a_run_of_another_kind_is_not_resumed(change: dict[str, int], words: str
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [None, {"model": {"weight": torch.zeros(2)}}], ids=["missing", "weights only"])
-def test_what_is_not_a_run_is_not_resumed(content: dict | None, tmp_path: Path) -> None:
-    if content:
-        torch.save(content, tmp_path / "last.pt")
-    with pytest.raises(InputError, match=r"last\.pt (do not exist|holds no 'network')"):
+def test_what_is_not_a_run_is_not_resumed(tmp_path: Path) -> None:
+    torch.save({"model": {"weight": torch.zeros(2)}}, tmp_path / "last.pt")
+    with pytest.raises(InputError, match=r"last\.pt holds no 'network'"):
         train(tmp_path / "last.pt", 2, resume=True)
+
+
+def test_a_run_that_was_killed_before_it_saved_begins_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / ".123.last.pt").write_text("half a checkpoint")
+    train(tmp_path / "last.pt", 2, resume=True)
+    assert "nothing to resume from" in caplog.text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.previous.pt", "last.pt"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "missing"])
+def test_the_checkpoint_before_a_broken_one_is_used_with_a_warning(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    unbroken, path = train(tmp_path / "unbroken.pt", 5), tmp_path / "last.pt"
+    train(path, 3)
+    whole = path.read_bytes()
+    path.unlink() if damage == "missing" else path.write_bytes(whole[: len(whole) // 2 * (damage == "truncated")])
+    resumed = train(path, 5, resume=True, seed=99)
+    assert "last.previous.pt" in caplog.text
+    weights = unbroken.network.state_dict(), resumed.network.state_dict()
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+
+
+def test_without_one_before_it_a_broken_checkpoint_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "last.pt").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"last\.pt is not a checkpoint"):
+        train(tmp_path / "last.pt", 2, resume=True)
+
+
+def test_a_run_that_stopped_early_stays_so(tmp_path: Path) -> None:
+    def run(resume: bool) -> Engine:
+        engine = empty_engine()
+        validator = empty_engine(best_metric=0.5, best_metric_epoch=2)
+        Resumable(tmp_path / "last.pt", {}, resume=resume, validator=validator).attach(engine)
+        EarlyStop(validator, patience=2).attach(engine)
+        engine.run([0], max_epochs=9)
+        return engine
+
+    assert run(resume=False).state.epoch == 4
+    assert run(resume=True).state.epoch == 4
 
 
 def empty_engine(**state: Any) -> Engine:

@@ -1,0 +1,106 @@
+"""Options of a bundle on the command line. MONAI takes a mistyped one for a new entry of the config, and goes on."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser, run
+from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
+
+from .errors import InputError, explain_errors
+
+
+def check_command_line() -> None:
+    """What `run` of every config begins with: faults are said in one sentence, mistyped options among them."""
+    explain_errors()
+    refuse_unknown_options(sys.argv)
+
+
+def refuse_unknown_options(words: Sequence[str]) -> None:
+    """InputError for an option of a command `monai.bundle run` that no config of the bundle has.
+
+    Args:
+        words: the command line, `sys.argv`; any other command is let through.
+    """
+    if len(words) < 2 or words[1] != "run" or not Path(words[0]).as_posix().endswith("monai/bundle/__main__.py"):
+        return
+    given = options_in(words[2:])
+    files = [Path(file) for file in as_list(given.get("config_file", ""))]
+    if not files or not all(file.is_file() for file in files):
+        return
+    parser = ConfigParser()
+    parser.read_config([str(file) for file in files])
+    config = parser.get()
+    others = set().union(*(ConfigParser.load_config_file(str(file)) for file in beside(files)))
+    known = {*inspect.signature(run).parameters, *DEFAULT_MLFLOW_SETTINGS["configs"], *others}
+    for name in given:
+        if name not in known and (hint := unknown_part(name, config)) is not None:
+            raise InputError(f"option --{name} is none of this bundle's; {hint or 'correct it or leave it out'}")
+
+
+def options_in(words: Sequence[str]) -> dict[str, str]:
+    """Names and values of the options among words: `--name value` or `--name=value`."""
+    found = {}
+    for place, word in enumerate(words):
+        if word.startswith("--") and word != "--":
+            name, _, value = word[2:].partition("=")
+            after = words[place + 1] if place + 1 < len(words) else ""
+            found[name.replace("-", "_")] = value if "=" in word else after
+    return found
+
+
+def as_list(text: str) -> list[str]:
+    """Files of a `--config_file`: one, or a list as Python writes it."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    return [str(file) for file in value] if isinstance(value, list | tuple) else [str(value)] * bool(value)
+
+
+def beside(files: Sequence[Path]) -> list[Path]:
+    """Configs in the folders of `files`: an option that only another command has does no harm."""
+    return sorted({path for file in files for path in file.parent.glob("*.json") if path.stem != "metadata"})
+
+
+def unknown_part(name: str, config: Mapping[str, Any]) -> str | None:
+    """None for the place of an entry in a config, or a new argument of a component of it; else a hint, perhaps empty.
+
+    Args:
+        name: places with `#` or `::` between.
+        config: not resolved.
+    """
+    *folders, last = name.lstrip("+").replace("::", "#").split("#")
+    node: Any = config
+    for part in folders:
+        node, inside = child(node, part), node
+        if node is None:
+            return near(part, inside)
+    new_argument = isinstance(node, Mapping) and "_target_" in node and bool(folders)
+    return None if new_argument or child(node, last) is not None or in_reference(node) else near(last, node)
+
+
+def child(node: Any, part: str) -> Any:
+    """The entry of a dictionary or list, which may be null; None where there is none."""
+    if isinstance(node, Mapping):
+        return None if part not in node else "" if node[part] is None else node[part]
+    if isinstance(node, Sequence) and not isinstance(node, str) and part.isdigit() and int(part) < len(node):
+        return node[int(part)]
+    return None
+
+
+def in_reference(node: Any) -> bool:
+    """Whether what is there is known only when it is resolved."""
+    return isinstance(node, str) and node[:1] in "@$%"
+
+
+def near(part: str, node: Any) -> str:
+    """A hint at the entry that was meant."""
+    close = difflib.get_close_matches(part, [str(key) for key in node] if isinstance(node, Mapping) else [], n=1)
+    return f"did you mean {close[0]}?" if close else ""
