@@ -22,7 +22,7 @@ DECODER = {"decoder_hidden_size": 24, "decoder_num_layers": 1, "decoder_num_head
 SPACING = {"spacing": [8.0, 8.0, 8.0]}
 TINY = {
     "mae_pretrain_ct": NETWORK | DECODER | SPACING,
-    "unetr_btcv": NETWORK | DECODER | SPACING | {"feature_size": 4},
+    "unetr_btcv": NETWORK | SPACING | {"feature_size": 4},
     "unetr_brats": NETWORK | DECODER | SPACING | {"feature_size": 4},
     "vit_cxr14": NETWORK | DECODER | {"img_size": 32},
 }

@@ -50,9 +50,8 @@ PARTS = {
         40,
         "Time: of what is gained, the network in bfloat16 gives the ratio of the section below, fewer windows "
         "(those that touch the body) and all around them the rest; more would need faster convolutions, or "
-        "fewer windows, which cost Dice. Dice of both outputs: the shipped weights, trained for six minutes, "
-        "give other labels wherever windows lie elsewhere; against the truth neither way is better (docs of "
-        "unetr_btcv).",
+        "fewer windows, which cost Dice (docs of unetr_btcv). Dice of both outputs: the shipped weights, trained "
+        "for six minutes, give other labels wherever windows lie elsewhere.",
     ),
     "window": Part(
         "One window of ViT-B UNETR",
