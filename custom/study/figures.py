@@ -27,11 +27,21 @@ def embedded(png: bytes) -> str:
     return base64.b64encode(png).decode()
 
 
-def picture(figure: Figure) -> str:
-    """A figure as embedded PNG."""
+def png(figure: Figure) -> bytes:
+    """The content of a file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110, bbox_inches="tight")
-    return embedded(buffer.getvalue())
+    figure.savefig(buffer, dpi=110, bbox_inches="tight", format="png")
+    return buffer.getvalue()
+
+
+def draw_all(results: Results, cases: int) -> dict[str, Figure]:
+    """Every figure that the comparison has data for, by name; learning curves with so many labelled cases."""
+    figures = {"curves": draw_curves(results, cases)}
+    if any(True for _ in results.plan.pretrained_setups()):
+        figures["pretraining"] = draw_pretraining(results)
+    if len(results.plan.settings.cases) > 1:
+        figures["cases"] = draw_cases(results)
+    return figures
 
 
 def colour(settings: Settings, arm: str) -> str:
@@ -39,7 +49,7 @@ def colour(settings: Settings, arm: str) -> str:
     return COLOURS.get(arm) or MORE[list(settings.variants).index(arm) % len(MORE)]
 
 
-def draw_curves(results: Results, cases: int) -> str:
+def draw_curves(results: Results, cases: int) -> Figure:
     """Validation score against iterations of fine-tuning: each seed thin, their mean bold."""
     plan, figure = results.plan, Figure(figsize=(7, 4))
     axes = figure.subplots()
@@ -50,10 +60,10 @@ def draw_curves(results: Results, cases: int) -> str:
         axes.plot(*mean_curve(curves), color=colour(plan.settings, arm), lw=2, label=plan.settings.label(arm))
     axes.set(xlabel="iterations of fine-tuning", ylabel=f"mean {plan.recipe.metric} on validation cases", xscale="log")
     axes.legend(frameon=False, fontsize=8)
-    return picture(figure)
+    return figure
 
 
-def draw_cases(results: Results) -> str:
+def draw_cases(results: Results) -> Figure:
     """Score and its interval against the number of labelled cases."""
     plan, figure = results.plan, Figure(figsize=(7, 4))
     axes = figure.subplots()
@@ -72,17 +82,15 @@ def draw_cases(results: Results) -> str:
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.legend(frameon=False, fontsize=8)
-    return picture(figure)
+    return figure
 
 
-def draw_pretraining(results: Results) -> str:
-    """Masked loss beside the trivial predictors, and effective ranks, of each arm's first pre-training; "" if none."""
+def draw_pretraining(results: Results) -> Figure:
+    """Masked loss beside the trivial predictors, and effective ranks, of each arm's first pre-training."""
     first, settings = {}, results.plan.settings
     for setup in results.plan.pretrained_setups():
         if setup.arm not in first:
             first[setup.arm] = read_monitor(results.plan.path(results.plan.pretraining(setup).name))
-    if not first:
-        return ""
     figure = Figure(figsize=(10, 3.6 * len(first)))
     grid = figure.subplots(len(first), 2, squeeze=False)
     for (loss, rank), (arm, columns) in zip(grid, first.items(), strict=True):
@@ -97,4 +105,4 @@ def draw_pretraining(results: Results) -> str:
         rank.set(xlabel="iteration", title=f"{settings.label(arm)}: effective rank of each block", ylim=(0, None))
         rank.legend(frameon=False, fontsize=7, ncols=2)
     figure.tight_layout()
-    return picture(figure)
+    return figure

@@ -9,23 +9,25 @@ from typing import Any
 
 from jinja2 import Template
 
+from ..files import replacing
 from .answer import most_cases
-from .figures import draw_cases, draw_curves, draw_pretraining, embedded
+from .figures import draw_all, embedded, png
 from .results import Results
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
 
 def write_report(results: Results, folder: Path) -> Path:
-    """report.html in `folder`."""
+    """report.html in `folder`, and its figures in `figures/`."""
     plan, summary = results.plan, json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     largest = most_cases(plan.settings.cases)
-    figures = {"curves": draw_curves(results, largest), "pretraining": draw_pretraining(results)}
-    if len(plan.settings.cases) > 1:
-        figures["cases"] = draw_cases(results)
+    figures = {name: png(figure) for name, figure in draw_all(results, largest).items()}
+    for name, content in figures.items():
+        with replacing(folder / "figures" / f"{name}.png") as beside:
+            beside.write_bytes(content)
     page = Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True).render(
         answer=summary["answer"], summary=summary, arms=summary["labels"], largest=largest, metric=plan.recipe.metric,
-        classes=class_rows(summary, largest), figures={name: picture for name, picture in figures.items() if picture},
+        classes=class_rows(summary, largest), figures={name: embedded(content) for name, content in figures.items()},
         reconstructions=reconstructions(results), hours=hours(folder), count=len,
         sections=summary["sections"], bundle=plan.recipe.bundle.name,
         settings=json.dumps(shown(summary["settings"]), indent=1),

@@ -1,6 +1,7 @@
 """The comparison from one command, on phantoms, for each bundle; killed and run again."""
 
 import csv
+import gzip
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from custom.errors import InputError
 from custom.study.cases import read_items
 from custom.study.compare import run_comparison
 from custom.study.settings import PROBE, Settings, read_settings
+from scripts.publish import publish
 from scripts.tiny import LAYOUTS, NETWORK, ROOT, SPACING, write_data
 
 DECODER = {"decoder_hidden_size": 24, "decoder_num_layers": 1, "decoder_num_heads": 2}
@@ -71,6 +73,25 @@ def test_the_report_says_what_the_summary_says(finished: tuple[str, Path, list[s
     answer = json.loads(summary.read_text())["answer"]
     assert answer.startswith("On these") and "self pre-training changes mean" in answer
     assert answer.replace("'", "&#39;") in page.read_text() and str(folder) not in page.read_text()
+
+
+@pytest.mark.slow
+def test_its_record_has_every_number_and_no_folder(
+    finished: tuple[str, Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder, _ = finished
+    publish(str(folder / "out"), str(tmp_path / "record"))
+    out, summary = capsys.readouterr().out, (tmp_path / "record" / "summary.json").read_text()
+    assert (
+        gzip.decompress((tmp_path / "record" / "results.csv.gz").read_bytes())
+        == (folder / "out" / "results.csv").read_bytes()
+    )
+    assert summary.count(str(folder)) == 0 and (tmp_path / "record" / "curves.png").stat().st_size > 10_000
+    content = json.loads(summary)
+    for rows in ("arms", "differences"):
+        last = [row for row in content[rows] if row["checkpoint"] == "last"]
+        assert last and all(f"| {content['labels'][row['arm']]}" in out for row in last)
+    assert out.startswith(content["answer"]) and out.count("passed |") == len(content["pretraining"])
 
 
 @pytest.mark.slow

@@ -1,0 +1,91 @@
+"""Put what a comparison found into the project's record: `python -m scripts.publish OUT docs/results/NAME`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from custom.errors import InputError, explain_errors
+from custom.files import replacing
+from custom.study.report import shown
+
+from .command_line import run_command_line
+
+
+def publish(output_dir: str, target: str) -> None:
+    """Copy the summary, the figures and, compressed, every number, and print the tables for docs/results.md.
+
+    Args:
+        output_dir: the folder of a comparison that has ended.
+        target: the folder of its record, replaced if it is there.
+
+    Raises:
+        InputError: the comparison has not ended.
+    """
+    source, folder = Path(output_dir), Path(target)
+    if not (source / "report.html").is_file():
+        raise InputError(f"{source} has no report.html; run its comparison to the end first")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source / "figures", folder)
+    summary = json.loads((source / "summary.json").read_text(encoding="utf-8"))
+    summary["settings"] = shown(summary["settings"])
+    with replacing(folder / "summary.json") as beside:
+        beside.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    with replacing(folder / "results.csv.gz") as beside:  # of the same numbers always the same bytes
+        beside.write_bytes(gzip.compress((source / "results.csv").read_bytes(), mtime=0))
+    sys.stdout.write(f"{summary['answer']}\n\n{scores(summary)}\n\n{differences(summary)}\n\n{pretraining(summary)}\n")
+
+
+def scores(summary: dict[str, Any]) -> str:
+    """Mean and interval of every arm, in Markdown."""
+    lines = [
+        f"| arm | labelled | {summary['metric']} | 95 % | best on validation | rate, decay | steps |",
+        "|" + "---|" * 7,
+    ]
+    best = {(row["arm"], row["cases"]): row["mean"] for row in summary["arms"] if row["checkpoint"] == "best"}
+    for row in summary["arms"]:
+        if row["checkpoint"] == "last":
+            other = best.get((row["arm"], row["cases"]))
+            choice = f"{row['learning_rate']:g}, {row['layer_decay']:g}" if "learning_rate" in row else ""
+            cells = [summary["labels"][row["arm"]], row["labelled"], f"{row['mean']:.3f}"]
+            cells += [f"{row['low']:.3f} to {row['high']:.3f}", "" if other is None else f"{other:.3f}", choice]
+            lines.append(line([*cells, row.get("steps", "")]))
+    return "\n".join(lines)
+
+
+def differences(summary: dict[str, Any]) -> str:
+    """Every paired difference of the last weights, in Markdown."""
+    lines = ["| difference | labelled | mean | 95 % |", "|---|---|---|---|"]
+    labels = summary["labels"]
+    for row in summary["differences"]:
+        if row["checkpoint"] == "last":
+            names = f"{labels[row['arm']]} minus {labels[row['against']]}"
+            lines.append(
+                line([names, row["cases"] or "all", f"{row['mean']:+.3f}", f"{row['low']:+.3f} to {row['high']:+.3f}"])
+            )
+    return "\n".join(lines)
+
+
+def pretraining(summary: dict[str, Any]) -> str:
+    """The gate of every pre-training, in Markdown."""
+    columns = {"masked_loss": "masked loss", "neighbour_mean_loss": "neighbours", "position_mean_loss": "position"}
+    columns |= {"flat_patch_loss": "flat", "lowest_rank": "lowest rank"}
+    lines = [line(["pre-training", *columns.values(), "gate"]), "|" + "---|" * (len(columns) + 2)]
+    for name, end in summary["pretraining"].items():
+        numbers = [f"{end[column]:.3g}" for column in columns]
+        lines.append(line([name, *numbers, "passed" if end["passed"] else "not passed"]))
+    return "\n".join(lines)
+
+
+def line(cells: list[Any]) -> str:
+    """A row of a table."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+if __name__ == "__main__":
+    explain_errors()
+    run_command_line(publish)
