@@ -82,7 +82,7 @@ $(FEDERATED_READY): requirements.txt requirements-federated.txt
 	$(FEDERATED_RUN) -m pip install --quiet -r requirements-federated.txt
 	touch $(FEDERATED_READY)
 
-federated/data: $(FEDERATED_READY)
+federated/data: | $(FEDERATED_READY)
 	$(FEDERATED_RUN) -W ignore -m scripts.phantoms ct --out $@.part/north --cases 10 --seed 1 --shape "[44,40,38]" --spacing "[9,8.5,8]"
 	$(FEDERATED_RUN) -W ignore -m scripts.phantoms ct --out $@.part/south --cases 5 --seed 2 --shape "[44,40,38]" --spacing "[9,8.5,8]"
 	mv $@.part $@

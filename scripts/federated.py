@@ -21,9 +21,9 @@ from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
 from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe
 from nvflare.recipe.sim_env import SimEnv
 from nvflare.recipe.utils import set_per_site_config
-from torch import Tensor, nn
+from torch import nn
 
-from custom.checkpoints import load_weights, read_weights, write_checkpoint
+from custom.checkpoints import load_weights, write_checkpoint
 from custom.errors import InputError, explain_errors
 
 from .command_line import run_command_line
@@ -68,13 +68,13 @@ def federated(
         raise InputError(f"output_dir {out} has a space, where NVIDIA FLARE parts its arguments; use another folder")
     network = initial_network(Path(bundle), stems, initial_weights, options)
     out.mkdir(parents=True, exist_ok=True)
-    write_checkpoint({"model": averaged_tensors(network)}, out / "initial.pt")
+    write_checkpoint({"model": network.state_dict()}, out / "initial.pt")
     settings = {"bundle": str(Path(bundle).resolve()), "configs": stems, "local_epochs": local_epochs}
     files = {name: write_settings(out / "sites" / name, settings, options, data) for name, data in folders.items()}
     recipe = averaging(out / "initial.pt", files, rounds)
     average = simulate(recipe, list(folders), out)
-    write_checkpoint({"model": network.state_dict() | read_weights(average)}, out / "model.pt")
-    load_weights(network, out / "model.pt")  # refuses what a training that diverged leaves
+    load_weights(network, average)  # refuses what a training that diverged leaves
+    write_checkpoint({"model": network.state_dict()}, out / "model.pt")
     logger.info(f"the average of {len(folders)} sites after {rounds} rounds is in {out / 'model.pt'}")
     return str(out / "model.pt")
 
@@ -118,11 +118,6 @@ def write_settings(folder: Path, settings: Mapping[str, Any], options: Mapping[s
     file = folder / "settings.json"
     file.write_text(json.dumps({**settings, "options": own}, indent=4) + "\n", encoding="utf-8")
     return file
-
-
-def averaged_tensors(network: nn.Module) -> dict[str, Tensor]:
-    """What the sites are sent and send: tensors of floating-point numbers. An average would spoil the grid's size."""
-    return {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
 
 
 def averaging(initial: Path, settings: Mapping[str, Path], rounds: int) -> FedAvgRecipe:

@@ -47,17 +47,19 @@ def place_of(network: nn.Module, trained: nn.Module) -> str:
 
 
 def train_round(algo: MonaiAlgo, received: flare.FLModel) -> flare.FLModel:
-    """Train on the site's images from the received weights; returns the same tensors, weighted by training cases."""
+    """Train on the site's images from the received weights; returns what to average, weighted by training cases.
+
+    That is tensors of floating-point numbers: an average of whole numbers, such as a grid's size, would spoil them.
+    """
     workflow = algo.train_workflow
     prefix = place_of(workflow.network_def, algo.trainer.network)
     algo.train(ExchangeObject(weights={prefix + name: value for name, value in received.params.items()}))
-    trained = algo.get_weights().weights
+    weights = algo.get_weights().weights
+    trained = {name: weights[prefix + name] for name in received.params}
+    averaged = {name: value.clone() for name, value in trained.items() if value.is_floating_point()}
     cases = len(workflow.train_dataset_data)
-    logger.info(f"sends {len(received.params)} tensors, trained on {cases} cases")
-    return flare.FLModel(
-        params={name: trained[prefix + name].clone() for name in received.params},
-        meta={FLMetaKey.NUM_STEPS_CURRENT_ROUND: cases},  # what NVIDIA FLARE weights its average by
-    )
+    logger.info(f"sends {len(averaged)} tensors, trained on {cases} cases")
+    return flare.FLModel(params=averaged, meta={FLMetaKey.NUM_STEPS_CURRENT_ROUND: cases})  # what FedAvg weights by
 
 
 def main(settings_file: str) -> None:

@@ -108,6 +108,15 @@ def test_both_sites_start_from_the_same_weights(folder: Path, stage: str) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_whole_numbers_are_not_averaged(folder: Path, stage: str) -> None:
+    first, last = (read_weights(folder / stage / f"{name}.pt") for name in ("initial", "model"))
+    whole = [name for name, value in first.items() if not value.is_floating_point()]
+    assert whole == ["encoder.grid_size"]
+    assert all(last[name].dtype == first[name].dtype and last[name].equal(first[name]) for name in whole)
+
+
+@pytest.mark.slow
 def test_fine_tuning_starts_with_the_pretrained_encoder(folder: Path) -> None:
     pretrained = read_weights(folder / "pretraining" / "model.pt")
     initial = read_weights(folder / "training" / "initial.pt")
