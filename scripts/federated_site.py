@@ -32,7 +32,6 @@ def learner(settings: dict[str, Any], name: str, rounds: int) -> MonaiAlgo:
     algo = MonaiAlgo(
         bundle_root=settings["bundle"],
         local_epochs=settings["local_epochs"],
-        send_weight_diff=False,
         config_train_filename=[f"configs/{stem}.json" for stem in settings["configs"]],
         config_evaluate_filename=None,
         train_kwargs=planned | settings["options"],
@@ -47,19 +46,20 @@ def place_of(network: nn.Module, trained: nn.Module) -> str:
 
 
 def train_round(algo: MonaiAlgo, received: flare.FLModel) -> flare.FLModel:
-    """Train on the site's images from the received weights; returns what to average, weighted by training cases.
+    """Train on the site's images from the received weights; returns how they changed, weighted by training cases.
 
-    That is tensors of floating-point numbers: an average of whole numbers, such as a grid's size, would spoil them.
+    Of tensors of floating-point numbers: an average of whole numbers, such as a grid's size, would spoil them.
     """
     workflow = algo.train_workflow
     prefix = place_of(workflow.network_def, algo.trainer.network)
     algo.train(ExchangeObject(weights={prefix + name: value for name, value in received.params.items()}))
-    weights = algo.get_weights().weights
-    trained = {name: weights[prefix + name] for name in received.params}
-    averaged = {name: value.clone() for name, value in trained.items() if value.is_floating_point()}
+    weights = algo.get_weights().weights  # less those received
+    changes = {name: weights[prefix + name] for name in received.params}
+    changes = {name: value for name, value in changes.items() if value.is_floating_point()}
     cases = len(workflow.train_dataset_data)
-    logger.info(f"sends {len(averaged)} tensors, trained on {cases} cases")
-    return flare.FLModel(params=averaged, meta={FLMetaKey.NUM_STEPS_CURRENT_ROUND: cases})  # what FedAvg weights by
+    logger.info(f"sends the changes of {len(changes)} tensors, trained on {cases} cases")
+    meta = {FLMetaKey.NUM_STEPS_CURRENT_ROUND: cases}  # what FedAvg weights by
+    return flare.FLModel(params=changes, params_type=flare.ParamsType.DIFF, meta=meta)
 
 
 def main(settings_file: str) -> None:

@@ -91,7 +91,9 @@ def test_global_weights_are_the_sites_average_by_training_cases(folder: Path, st
     """After the last round in the file, after the round before in what the sites are sent."""
     after = {0: message(folder, stage, "to_north_1")[0], 1: read_weights(folder / stage / "model.pt")}
     for number, found in after.items():
-        sent = [message(folder, stage, f"from_{site}_{number}")[0] for site in SITES]
+        before, _ = message(folder, stage, f"to_north_{number}")
+        changes = [message(folder, stage, f"from_{site}_{number}")[0] for site in SITES]
+        sent = [{name: before[name] + value for name, value in part.items()} for part in changes]
         weights = [TRAINED[stage][site] for site in SITES]
         assert is_close(found, weighted_average(list(zip(sent, weights, strict=True))))
         assert not is_close(found, weighted_average([(part, 1.0) for part in sent]))  # the sites' weights do differ
@@ -139,7 +141,7 @@ def test_a_site_sends_its_networks_tensors_and_the_number_of_its_cases(folder: P
         }
         own = {place[1:]: value for place, value in rest.items() if place[0] != "__headers__"}
         assert own.pop(("meta", "NUM_STEPS_CURRENT_ROUND")) == TRAINED[stage][site]
-        assert own == {("kind",): "WEIGHTS"}
+        assert own == {("kind",): "WEIGHT_DIFF"}
         headers = [str(value) for place, value in rest.items() if place[0] == "__headers__"]
         assert sum(len(text) for text in headers) < 1000  # names of job, task, round and site
         assert not any("nii" in text or str(folder) in text for text in headers)
