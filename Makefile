@@ -21,13 +21,21 @@ ifdef ROW
 $(error ROW means nothing; say ROWS=$(ROW))
 endif
 
+# What `make federated` runs at: a network that trains in a second.
+FEDERATED_SIZE := --img_size "[32,32,32]" --patch_size 8 --hidden_size 24 --num_layers 3 --num_heads 2 \
+	--spacing "[8,8,8]" --split 0/5 --num_workers 0
+FEDERATED_DECODER := --decoder_hidden_size 24 --decoder_num_layers 1 --decoder_num_heads 2
+FEDERATED_SITES := north=federated/data/north,south=federated/data/south
+
 VENV := $(CURDIR)/.venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 LABEL_RUN := $(CURDIR)/.venv-label/bin/python
 LABEL_READY := $(CURDIR)/.venv-label/.ready
+FEDERATED_RUN := $(CURDIR)/.venv-federated/bin/python
+FEDERATED_READY := $(CURDIR)/.venv-federated/.ready
 
-.PHONY: help env demo test lint pack bench label test-label clean
+.PHONY: help env demo test lint pack bench label test-label federated test-federated clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -71,5 +79,28 @@ label: $(LABEL_READY) ## MONAI Label with the bundles on http://127.0.0.1:8000; 
 test-label: $(LABEL_READY) ## MONAI Label: start the server, infer, save labels, train
 	$(LABEL_RUN) -m pytest tests/system/test_label.py
 
+$(FEDERATED_READY): requirements.txt requirements-federated.txt
+	@$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'Python 3.11 or newer is needed: make PYTHON=python3.11 federated')"
+	$(PYTHON) -m venv $(CURDIR)/.venv-federated
+	$(FEDERATED_RUN) -m pip install --quiet "$(TORCH)"
+	$(FEDERATED_RUN) -m pip install --quiet -r requirements-federated.txt
+	touch $(FEDERATED_READY)
+
+federated/data: | $(FEDERATED_READY)
+	$(FEDERATED_RUN) -W ignore -m scripts.phantoms ct --out $@.part/north --cases 10 --seed 1 --shape "[44,40,38]" --spacing "[9,8.5,8]"
+	$(FEDERATED_RUN) -W ignore -m scripts.phantoms ct --out $@.part/south --cases 5 --seed 2 --shape "[44,40,38]" --spacing "[9,8.5,8]"
+	mv $@.part $@
+
+federated: federated/data ## two sites pre-train and fine-tune in NVIDIA FLARE's simulator, on generated images, into federated/
+	$(FEDERATED_RUN) -W ignore -m scripts.federated bundles/mae_pretrain_ct --sites $(FEDERATED_SITES) \
+		--output_dir federated/pretraining $(FEDERATED_SIZE) $(FEDERATED_DECODER)
+	$(FEDERATED_RUN) -W ignore -m scripts.federated bundles/unetr_btcv --sites $(FEDERATED_SITES) \
+		--output_dir federated/training $(FEDERATED_SIZE) --feature_size 4 --validation_cases 1 \
+		--pretrained_weights federated/pretraining/model.pt
+	@echo "global weights: federated/pretraining/model.pt and, fine-tuned from them, federated/training/model.pt"
+
+test-federated: $(FEDERATED_READY) ## NVIDIA FLARE: what is averaged, and what leaves a site
+	$(FEDERATED_RUN) -m pytest tests/system/test_federated.py
+
 clean: ## remove what the other targets made, but not .venv, nor label/, where trained weights are
-	rm -rf demo dist .pytest_cache .ruff_cache bundles/*/eval bundles/*/cache
+	rm -rf demo dist federated .pytest_cache .ruff_cache bundles/*/eval bundles/*/cache
