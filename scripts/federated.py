@@ -25,6 +25,7 @@ from torch import nn
 
 from custom.checkpoints import load_weights, write_checkpoint
 from custom.errors import InputError, explain_errors
+from custom.options import unknown_part
 
 from .command_line import run_command_line
 from .tiny import config_files
@@ -100,8 +101,9 @@ def initial_network(bundle: Path, stems: Sequence[str], weights: str, options: M
         raise InputError(f"{missing[0]} does not exist; give a bundle's folder and names of its configs")
     parser = ConfigParser()
     parser.read_config([str(file) for file in files])
-    if unknown := sorted(key for key in options if re.split("::|#", key)[0] not in parser.config):
-        raise InputError(f"{bundle.name} has no option {unknown[0]}; correct it or leave it out")
+    for key in options:
+        if (hint := unknown_part(key, parser.config)) is not None:
+            raise InputError(f"{bundle.name} has no option {key}; {hint or 'correct it or leave it out'}")
     parser.update({"bundle_root": str(bundle), **options})
     torch.manual_seed(parser.get_parsed_content("seed"))
     parser.get_parsed_content("network")  # fills the encoder of network_def from pretrained_weights
