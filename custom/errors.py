@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from collections.abc import Iterator
 from types import TracebackType
+
+DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # what a disk or its rights forbid
 
 
 class InputError(ValueError):
@@ -40,6 +43,9 @@ def sentence_of(error: BaseException) -> str | None:
         if from_worker:
             return from_worker[-1]
     cause = find_input_error(error)
+    denied = [link for link in chain_of(error) if isinstance(link, OSError) and link.errno in DENIED and link.filename]
+    if cause is None and denied:
+        return f"{denied[0].filename} cannot be used: {denied[0].strerror}; free disk space or choose another folder"
     return None if cause is None else str(cause)
 
 

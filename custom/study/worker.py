@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_all_start_methods, get_context, parent_process, set_start_method
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -29,6 +29,7 @@ def worker_context(threads: int) -> ForkServerContext:
 def run_bundle(files: Sequence[str], bundle: str, log: Path, resume: bool, gpu: str | None) -> None:
     """What `python -m monai.bundle run` does; its output goes to `log`, and its exit status is 1 if it fails."""
     end_with_parent()
+    set_start_method(get_all_start_methods()[0], force=True)  # of its loaders: they begin, and end, as in a command
     with log.open("a", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -141,11 +141,11 @@ def test_a_fault_of_the_machine_is_one_sentence_and_leaves_the_last_checkpoint(
 ) -> None:
     whole, before = half_done
     options: dict[str, Any] = {"resume": True}
-    sentence = {"disk full": "cannot write", "read-only": "cannot write", "vanished": "is not a folder"}[fault]
+    sentence = {"disk full": "cannot write", "read-only": "cannot be used", "vanished": "is not a folder"}[fault]
     if fault == "vanished":
         options |= {"dataset_dir": tmp_path / "vanished"}
     if fault == "read-only":
-        options |= {"output_dir": "/proc/out", "resume": False}
+        options |= {"output_dir": "/sys/out", "resume": False}
 
     def limit() -> None:
         if fault == "disk full":  # no file may become larger than half a checkpoint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,19 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     """A script of its own in which uncaught InputErrors are explained."""
     head = "from custom.errors import InputError, explain_errors\nexplain_errors()\n"
     return subprocess.run([sys.executable, "-c", head + code], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_a_folder_that_may_not_be_written_is_one_sentence_whatever_library_met_it() -> None:
+    try:
+        try:
+            raise PermissionError(errno.EROFS, "Read-only file system", "/srv/out")
+        except OSError as error:
+            raise RuntimeError("Failed to instantiate SummaryWriter") from error
+    except RuntimeError as error:
+        assert sentence_of(error) == (
+            "/srv/out cannot be used: Read-only file system; free disk space or choose another folder"
+        )
+    assert sentence_of(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None  # a fault of ours, as far as known
 
 
 FAULT = "try:\n    raise InputError('no such folder')\nexcept ValueError as error:\n    "
