@@ -17,9 +17,6 @@ PORT ?= 8000
 # Which parts `make bench` measures, with commas, else all of them; and the folder of its report.
 ROWS ?=
 BENCH ?= docs
-ifdef ROW
-$(error ROW means nothing; say ROWS=$(ROW))
-endif
 
 # What `make federated` runs at: a network that trains in a second.
 FEDERATED_SIZE := --img_size "[32,32,32]" --patch_size 8 --hidden_size 24 --num_layers 3 --num_heads 2 \
@@ -64,6 +61,7 @@ pack: $(READY) ## check and pack the bundles into dist/; PACK="NAME --as OTHER -
 	$(RUN) -W ignore -m scripts.pack $(PACK)
 
 bench: $(READY) ## time and memory against MONAI's own parts, into docs/performance.md; ROWS=name,name measures some
+	$(if $(filter command line,$(origin ROW)),$(error ROW means nothing; say ROWS=$(ROW)))
 	$(RUN) -W ignore -m scripts.bench $(if $(ROWS),--rows "$(ROWS)") --output_dir $(BENCH)
 
 $(LABEL_READY): requirements-label.txt

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def write_checkpoint(content: Any, path: str | Path, previous: Path | None = None) -> None:
-    """torch.save, complete or not at all, also if the machine loses power; the file before it is kept as `previous`.
+    """torch.save, complete or not at all; the file before it is kept as `previous`, and `path` is there at all times.
 
     InputError if the folder cannot be written or the disk is full.
     """
@@ -32,7 +32,18 @@ def write_checkpoint(content: Any, path: str | Path, previous: Path | None = Non
             file.flush()
             os.fsync(file.fileno())
         if previous is not None and Path(path).is_file():
-            Path(path).replace(previous)
+            keep(Path(path), previous)
+
+
+def keep(path: Path, previous: Path) -> None:
+    """Give a file a second name, which a replaced `path` leaves alone; where links cannot be made, rename it."""
+    link = previous.with_name(f".{os.getpid()}.{previous.name}")
+    try:
+        link.unlink(missing_ok=True)
+        link.hardlink_to(path)
+        link.replace(previous)
+    except OSError:
+        path.replace(previous)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

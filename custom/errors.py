@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 from types import TracebackType
 
-DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # what a disk or its rights forbid
+FULL = (errno.ENOSPC, errno.EDQUOT)
+DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, *FULL)  # what a disk or its rights forbid
 
 
 class InputError(ValueError):
@@ -45,7 +46,8 @@ def sentence_of(error: BaseException) -> str | None:
     cause = find_input_error(error)
     denied = [link for link in chain_of(error) if isinstance(link, OSError) and link.errno in DENIED and link.filename]
     if cause is None and denied:
-        return f"{denied[0].filename} cannot be used: {denied[0].strerror}; free disk space or choose another folder"
+        remedy = "free disk space" if denied[0].errno in FULL else "change its rights"
+        return f"{denied[0].filename} cannot be used: {denied[0].strerror}; {remedy} or choose another"
     return None if cause is None else str(cause)
 
 

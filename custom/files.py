@@ -14,7 +14,6 @@ from typing import Any
 from .errors import InputError
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-UNFINISHED = re.compile(r"\.\d+\.")  # begins the name of a file that is being written, with the process
 RADIOGRAPH_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
 
 
@@ -75,11 +74,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
 
 
-def remove_unfinished(folder: str | Path) -> None:
-    """Remove what killed processes left of files that they were `replacing`. Nothing else may be writing there."""
-    for path in Path(folder).glob(".*"):
-        if UNFINISHED.match(path.name):
-            path.unlink(missing_ok=True)
+def remove_unfinished(path: str | Path) -> None:
+    """Remove what killed processes left of a file that they were `replacing`. Nothing else may be writing it."""
+    for left in Path(path).parent.glob(f".*.{Path(path).name}"):
+        if re.fullmatch(r"\.\d+", left.name.removesuffix(f".{Path(path).name}")):
+            left.unlink(missing_ok=True)
 
 
 def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from torch import nn
@@ -142,6 +143,7 @@ class Resumable:
     ) -> None:
         self.path, self.objects, self.resume = Path(path), dict(objects), resume
         self.previous = self.path.with_suffix(f".previous{self.path.suffix}")
+        self.is_own = False  # whether the file at `path` is of this run, and whole
         self.interval, self.validator = interval, validator
 
     def attach(self, engine: Engine) -> None:
@@ -160,17 +162,21 @@ class Resumable:
         if self.validator is not None:
             state = self.validator.state
             content["best"] = {"metric": float(state.best_metric), "epoch": state.best_metric_epoch}
-        write_checkpoint(content, self.path, self.previous)
+        write_checkpoint(content, self.path, self.previous if self.is_own else None)
+        self.is_own = True
 
     def _load(self, engine: Engine) -> None:
-        if not self.resume:
-            return
         if is_main_process():
-            remove_unfinished(self.path.parent)
+            remove_unfinished(self.path)
+        if not self.resume:
+            self._forget()
+            return
         if not (self.path.is_file() or self.previous.is_file()):
             logger.warning(f"nothing to resume from at {self.path}: the run begins anew")
+            check_same_epoch(0)
             return
         content = self._read()
+        check_same_epoch(content["run"]["epoch"])
         if content["run"]["epoch_length"] != engine.state.epoch_length:
             raise InputError(
                 f"{self.path} comes from a run of {content['run']['epoch_length']} iterations an epoch, this one has "
@@ -182,15 +188,20 @@ class Resumable:
         if self.validator is not None:
             self.validator.state.best_metric = content["best"]["metric"]
             self.validator.state.best_metric_epoch = content["best"]["epoch"]
-        logger.info(f"resumed from {self.path} after epoch {engine.state.epoch}")
+        logger.info(f"resumed after epoch {engine.state.epoch} from {self.path if self.is_own else self.previous}")
+
+    def _forget(self) -> None:
+        """A checkpoint before the last that an earlier run left is none of this one."""
+        if is_main_process():
+            self.previous.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Any]:
         try:
-            content = read_checkpoint(self.path)
-        except InputError as error:
+            content, self.is_own = read_checkpoint(self.path), True
+        except InputError:
             if not self.previous.is_file():
                 raise
-            logger.warning(f"{error}; the one before it, {self.previous}, is used")
+            logger.warning(f"{self.path} is missing or broken: the run goes on from the one before, {self.previous}")
             content = read_checkpoint(self.previous)
         needed = [*self.objects, "run", "random"] + ["best"] * (self.validator is not None)
         missing = [name for name in needed if name not in content]
@@ -206,6 +217,16 @@ class Resumable:
                 raise InputError(
                     f"'{name}' in {self.path} does not fit this run; resume with the config it was started with"
                 ) from error
+
+
+def check_same_epoch(epoch: int) -> None:
+    """InputError where the processes of a run resume after different epochs, as on folders that they do not share."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    epochs: list[int] = [0] * dist.get_world_size()
+    dist.all_gather_object(epochs, epoch)
+    if len(set(epochs)) > 1:
+        raise InputError(f"the processes resume after epochs {epochs}; give all of them the same output_dir")
 
 
 def random_states() -> dict[str, torch.Tensor]:

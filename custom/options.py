@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +16,8 @@ from monai.bundle import ConfigParser, run
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
 from .errors import InputError, explain_errors
+
+logger = logging.getLogger(__name__)
 
 
 def check_command_line() -> None:
@@ -30,17 +34,21 @@ def refuse_unknown_options(words: Sequence[str]) -> None:
     """
     if len(words) < 2 or words[1] != "run" or not Path(words[0]).as_posix().endswith("monai/bundle/__main__.py"):
         return
-    given = options_in(words[2:])
+    given = options_in(words[2 : words.index("--")] if "--" in words else words[2:])
     files = [Path(file) for file in as_list(given.get("config_file", ""))]
     if not files or not all(file.is_file() for file in files):
         return
     parser = ConfigParser()
     parser.read_config([str(file) for file in files])
     config = parser.get()
-    others = set().union(*(ConfigParser.load_config_file(str(file)) for file in beside(files)))
-    known = {*inspect.signature(run).parameters, *DEFAULT_MLFLOW_SETTINGS["configs"], *others}
+    known = {*inspect.signature(run).parameters, *DEFAULT_MLFLOW_SETTINGS["configs"]}
+    others = other_options(files)
     for name in given:
-        if name not in known and (hint := unknown_part(name, config)) is not None:
+        if name in known or (hint := unknown_part(name, config)) is None:
+            continue
+        if name in others:
+            logger.warning(f"option --{name} has no effect here; only {others[name]} reads it")
+        else:
             raise InputError(f"option --{name} is none of this bundle's; {hint or 'correct it or leave it out'}")
 
 
@@ -64,9 +72,18 @@ def as_list(text: str) -> list[str]:
     return [str(file) for file in value] if isinstance(value, list | tuple) else [str(value)] * bool(value)
 
 
-def beside(files: Sequence[Path]) -> list[Path]:
-    """Configs in the folders of `files`: an option that only another command has does no harm."""
-    return sorted({path for file in files for path in file.parent.glob("*.json") if path.stem != "metadata"})
+def other_options(files: Sequence[Path]) -> dict[str, str]:
+    """Options that only other configs of the same bundles have, and which."""
+    found: dict[str, str] = {}
+    for folder in {file.parent for file in files if file.parent.name == "configs"}:
+        for path in sorted(folder.glob("*.json")):
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue  # whoever runs it will hear of it
+            if isinstance(content, dict) and path.stem != "metadata":
+                found |= {key: path.name for key in content if key not in found}
+    return found
 
 
 def unknown_part(name: str, config: Mapping[str, Any]) -> str | None:
@@ -97,7 +114,7 @@ def child(node: Any, part: str) -> Any:
 
 def in_reference(node: Any) -> bool:
     """Whether what is there is known only when it is resolved."""
-    return isinstance(node, str) and node[:1] in "@$%"
+    return isinstance(node, str) and node.startswith(("@", "$", "%"))
 
 
 def near(part: str, node: Any) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
+from monai.bundle.utils import merge_kv
 from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
 from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe
 from nvflare.recipe.sim_env import SimEnv
@@ -33,6 +34,14 @@ from .tiny import config_files
 logger = logging.getLogger(__name__)
 CLIENT = Path(__file__).with_name("federated_site.py")
 JOB = "federated"
+# Options of the bundles that would part what belongs to one site, or undo the averaging.
+FOLDERS = ("dataset_dir", "cache_dir", "output_dir", "ckpt_dir", "bundle_root")
+OWNED = dict.fromkeys(FOLDERS, "each site has its own folders")
+OWNED |= {
+    "resume": "a site would go on from its own weights instead of the average",
+    "max_epochs": "rounds and local_epochs say it",
+}
+OWNED |= {"early_stop": "a site that stopped would send what it was sent"}
 
 
 def federated(
@@ -63,12 +72,15 @@ def federated(
     Raises:
         InputError: no such bundle or site, an option the bundle lacks, or a site that failed.
     """
+    if taken := sorted(set(options) & set(OWNED)):
+        raise InputError(f"{taken[0]} cannot be set for sites: {OWNED[taken[0]]}; leave it out")
     out, stems = Path(output_dir).resolve(), configs.split(",") if isinstance(configs, str) else list(configs)
     folders = read_sites(sites)
     if " " in str(out):
         raise InputError(f"output_dir {out} has a space, where NVIDIA FLARE parts its arguments; use another folder")
     network = initial_network(Path(bundle), stems, initial_weights, options)
     out.mkdir(parents=True, exist_ok=True)
+    (out / "model.pt").unlink(missing_ok=True)  # of an earlier run; what stands there is this run's
     write_checkpoint({"model": network.state_dict()}, out / "initial.pt")
     settings = {"bundle": str(Path(bundle).resolve()), "configs": stems, "local_epochs": local_epochs}
     files = {name: write_settings(out / "sites" / name, settings, options, data) for name, data in folders.items()}
@@ -104,7 +116,9 @@ def initial_network(bundle: Path, stems: Sequence[str], weights: str, options: M
     for key in options:
         if (hint := unknown_part(key, parser.config)) is not None:
             raise InputError(f"{bundle.name} has no option {key}; {hint or 'correct it or leave it out'}")
-    parser.update({"bundle_root": str(bundle), **options})
+    parser["bundle_root"] = str(bundle)
+    for key, value in options.items():
+        merge_kv(parser, key, value)
     torch.manual_seed(parser.get_parsed_content("seed"))
     parser.get_parsed_content("network")  # fills the encoder of network_def from pretrained_weights
     network = parser.get_parsed_content("network_def").cpu()

@@ -11,9 +11,11 @@ import builtins
 import configparser
 import hashlib
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,17 +25,11 @@ from custom.errors import InputError, explain_errors
 
 from .command_line import run_command_line
 
+ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = (".json", ".yaml", ".yml")
-# Packages that a config of this collection names; whatever lies outside of them deserves a look.
-USUAL = ("monai", "torch", "ignite", "custom", "numpy", "math")
-# Names in an expression that can run other code, reach files or the network, or leave the sandbox of an expression.
-UNUSUAL = {
-    "eval", "exec", "compile", "open", "input", "globals", "locals", "vars", "getattr", "setattr", "delattr",
-    "breakpoint", "system", "popen", "spawn", "fork", "remove", "unlink", "rmtree", "rename", "chmod", "load", "loads",
-    "hub", "urlopen", "urlretrieve", "request", "requests", "urllib", "socket", "subprocess", "shutil", "importlib",
-    "pickle", "ctypes", "builtins", "runpy", "pty", "http", "ftplib", "marshal", "download_url", "extractall",
-    "download_and_extract", "optional_import", "run_cmd",
-}  # fmt: skip
+WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors")
+REFERENCE = re.compile(r"@[\w#:]+")
+RUNNING = (".ts", ".so", ".pkl", ".pickle", ".sh", ".plan")  # what runs, or can, when it is loaded
 
 
 class Found(NamedTuple):
@@ -59,7 +55,7 @@ def inspect_bundle(bundle: str, marked: bool = False) -> None:
     suspicious = [one for one in found if one.reason]
     for one in suspicious if marked else found:
         mark = f"  <- {one.reason}" if one.reason else ""
-        sys.stdout.write(f"{one.file}: {one.place}: {one.kind} {one.text}{mark}\n")
+        sys.stdout.write(f"{one.file!a}: {one.place!a}: {one.kind} {one.text!a}{mark}\n")  # no text moves the cursor
     counts = Counter(one.kind for one in found)
     kinds = ", ".join(f"{count} of kind {kind}" for kind, count in counts.items())
     sys.stdout.write(f"{kinds}; {len(suspicious)} marked\n")
@@ -71,13 +67,13 @@ def findings(bundle: Path) -> Iterator[Found]:
     Raises:
         InputError: no folder, no config in it, or one that cannot be read.
     """
-    configs = sorted(path for path in (bundle / "configs").glob("*") if path.suffix in CONFIGS)
+    configs = sorted(path for path in bundle.rglob("*") if path.suffix in CONFIGS and path.is_file())
     if not configs:
         raise InputError(f"{bundle} has no configs/*.json; give the folder of a bundle")
     for path in configs:
         name = str(path.relative_to(bundle))
         yield from (Found(name, *one) for one in executed(read_config(path)))
-    for path in sorted(bundle.glob("configs/*.conf")):
+    for path in sorted(bundle.rglob("*.conf")):
         yield from (Found(str(path.relative_to(bundle)), *one) for one in logging_code(path))
     yield from other_files(bundle)
 
@@ -91,50 +87,80 @@ def read_config(path: Path) -> Any:
         raise InputError(f"{path} cannot be read ({error}), so nobody can tell what it does; do not run it") from error
 
 
-def executed(content: Any, place: str = "") -> Iterator[tuple[str, str, str, str]]:
+def executed(content: Any) -> Iterator[tuple[str, str, str, str]]:
     """(place, kind, text, reason) of all that MONAI's parser would evaluate, call or read."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            inner = f"{place}#{key}".lstrip("#")
-            if key == "_target_" and isinstance(value, str) and not value.startswith("$"):
-                yield inner, "target", value, unusual_target(value)
-            else:
-                yield from executed(value, inner)
-    elif isinstance(content, list):
-        for index, value in enumerate(content):
-            yield from executed(value, f"{place}#{index}".lstrip("#"))
+    reasons = {
+        "target": unusual_target,
+        "expression": lambda text: unusual_expression(text[1:]),
+        "macro": unusual_macro,
+    }
+    for place, kind, text, _ in strings(content):
+        yield place, kind, text, reasons[kind](text)
+
+
+def strings(content: Any, place: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """(place, kind, text, "") of all strings that mean something to MONAI's parser."""
+    if isinstance(content, dict | list):
+        pairs = content.items() if isinstance(content, dict) else enumerate(content)
+        for key, value in pairs:
+            yield from strings(value, f"{place}#{key}".lstrip("#"))
     elif isinstance(content, str) and content.startswith("$"):
-        yield place, "expression", content, unusual_expression(content[1:])
+        yield place, "expression", content, ""
+    elif isinstance(content, str) and place.rpartition("#")[2] == "_target_":
+        yield place, "target", content, ""
     elif isinstance(content, str) and content.startswith("%"):
-        yield place, "macro", content, "reads another file" if any(suffix in content for suffix in CONFIGS) else ""
+        yield place, "macro", content, ""
+
+
+def unusual_macro(text: str) -> str:
+    """Why a part copied from elsewhere deserves a look."""
+    return "reads another file" if any(suffix in text for suffix in CONFIGS) else ""
 
 
 def unusual_target(target: str) -> str:
-    """Why a callable deserves a look. A name without dots is one of MONAI's, or else of Python's own."""
-    package, *rest = target.split(".")
-    if not rest:
-        return f"Python's {target}" if hasattr(builtins, target) else ""
-    if package not in USUAL:
-        return f"of {package}"
-    return next((f"uses {part}" for part in rest if part in UNUSUAL), "")
+    """Why a callable deserves a look: this project's configs do not call it. A class without dots is one of MONAI's."""
+    if target.startswith(("@", "%")):
+        return "named elsewhere"
+    if hasattr(builtins, target):
+        return f"Python's {target}"
+    is_class = "." not in target and target[:1].isupper()
+    return "" if is_class or target in usual() else "not called by the configs of this project"
 
 
 def unusual_expression(text: str) -> str:
-    """Why an expression deserves a look."""
-    source = text.replace("@", "ref_").replace("#", "_").replace("::", "_")
+    """Why an expression deserves a look: it has names that no config of this project has."""
     try:
-        tree = ast.parse(source.strip())
+        names = names_in(text)
     except (SyntaxError, ValueError, RecursionError):
         return "not understood"
+    new = sorted(name for name in names if name not in usual())
+    return f"uses {new[0]}" if new else ""
+
+
+def names_in(text: str) -> set[str]:
+    """Names, attributes and modules of an expression, but for references, and arguments and variables of its own."""
+    tree = ast.parse(REFERENCE.sub("REFERENCE", text).strip())
+    names, own = set(), {"REFERENCE"}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            if other := [name for name in names if name.partition(".")[0] not in (*USUAL, "os")]:
-                return f"imports {other[0]}"
-        name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
-        if name in UNUSUAL or name.startswith("__"):
-            return f"uses {name}"
-    return ""
+        if isinstance(node, ast.arg):
+            own.add(node.arg)
+        elif isinstance(node, ast.Name):
+            (own if isinstance(node.ctx, ast.Store) else names).add(node.id)
+        elif isinstance(node, ast.Attribute):
+            names.add(node.attr)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.name for alias in node.names} | {getattr(node, "module", None) or ""} - {""}
+    return names - own
+
+
+@cache
+def usual() -> frozenset[str]:
+    """What the configs of this project call and name."""
+    found = set()
+    for path in (ROOT / "bundles").glob("*/configs/*.json"):
+        for _, kind, text, _ in strings(json.loads(path.read_text(encoding="utf-8"))):
+            found |= {text} if kind == "target" else names_in(text[1:]) if kind == "expression" else set()
+    return frozenset(found)
 
 
 def logging_code(path: Path) -> Iterator[tuple[str, str, str, str]]:
@@ -153,21 +179,30 @@ def logging_code(path: Path) -> Iterator[tuple[str, str, str, str]]:
 
 
 def other_files(bundle: Path) -> Iterator[Found]:
-    """Python files, weights that are pickles, links that lead out of the bundle, and files to be downloaded."""
+    """Python files, weights, links that lead out of the bundle, and files to be downloaded."""
     inside = bundle.resolve()
     for path in sorted(bundle.rglob("*")):
         name = str(path.relative_to(bundle))
         if path.is_symlink() and not path.resolve().is_relative_to(inside):
             yield Found(name, "link", "file", f"-> {path.resolve()}", "outside of the bundle")
         elif path.suffix == ".py":
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-            yield Found(name, "code", "file", f"sha256 {digest}...", "" if name.startswith("custom/") else "own code")
-        elif path.suffix in (".ts", ".so", ".pkl", ".pickle", ".sh", ".onnx", ".plan"):
-            yield Found(name, "code", "file", path.suffix, "runs when it is loaded" if path.suffix != ".onnx" else "")
+            digest = sha256(path)
+            theirs = ROOT / name if name.startswith("custom/") else None
+            same = theirs is not None and theirs.is_file() and sha256(theirs) == digest
+            yield Found(name, "code", "file", f"sha256 {digest[:12]}...", "" if same else "not this project's")
+        elif path.suffix in RUNNING + WEIGHTS:
+            yield Found(name, "data", "file", path.suffix, "can run when it is loaded" * (path.suffix in RUNNING))
         elif path.name.startswith("large_files"):
-            for item in (read_config(path) or {}).get("large_files", []):
+            content = read_config(path)
+            items = content.get("large_files") if isinstance(content, dict) else content
+            for item in [item for item in items or [] if isinstance(item, dict)]:
                 hashed = "" if item.get("hash_val") else "without a hash"
                 yield Found(name, str(item.get("path")), "download", str(item.get("url")), hashed)
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from custom.study.report import shown
 
 from .command_line import run_command_line
 
+RECORD = {"summary.json", "results.csv.gz", "curves.png", "cases.png", "pretraining.png"}
+
 
 def publish(output_dir: str, target: str) -> None:
     """Copy the summary, the figures and, compressed, every number, and print the tables for docs/results.md.
@@ -24,13 +26,17 @@ def publish(output_dir: str, target: str) -> None:
         target: the folder of its record, replaced if it is there.
 
     Raises:
-        InputError: the comparison has not ended.
+        InputError: the comparison has not ended, or the target is a folder that is no such record.
     """
     source, folder = Path(output_dir), Path(target)
-    if not (source / "report.html").is_file():
-        raise InputError(f"{source} has no report.html; run its comparison to the end first")
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(source / "figures", folder)
+    for name in ("report.html", "figures", "summary.json", "results.csv"):
+        if not (source / name).exists():
+            raise InputError(f"{source} has no {name}; run its comparison to the end first")
+    if folder.exists() and {path.name for path in folder.iterdir()} - RECORD:
+        raise InputError(f"{folder} holds more than a record of a comparison; choose another folder")
+    for name in RECORD:
+        (folder / name).unlink(missing_ok=True)
+    shutil.copytree(source / "figures", folder, dirs_exist_ok=True)
     summary = json.loads((source / "summary.json").read_text(encoding="utf-8"))
     summary["settings"] = shown(summary["settings"])
     with replacing(folder / "summary.json") as beside:

@@ -71,7 +71,7 @@ def speed(results: Results, cases: int) -> Iterator[str]:
 def doubts(results: Results, cases: int) -> Iterator[str]:
     """Whatever makes the comparison weaker than it looks."""
     plan = results.plan
-    failed = [name for name, end in results.gates().items() if name.startswith("self") and not end["passed"]]
+    failed = [name for name, end in results.gates().items() if name.startswith("self_") and not end["passed"]]
     if failed:
         yield (
             f"In {len(failed)} of its pre-trainings the masked loss does not beat the trivial predictors on unseen "

@@ -92,7 +92,7 @@ class Executor:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / "run.json") as beside:
             beside.write_text(as_json(run), encoding="utf-8")
-        resume = (folder / "last.pt").is_file()
+        resume = any(folder.glob("last*.pt"))
         files, start = [*config_files(run.bundle, run.configs), str(folder / "run.json")], time.monotonic()
         gpu = self.gpus.get()
         process = self.context.Process(

@@ -91,7 +91,7 @@ def fit_forest(dataset: CropDataset, num_classes: int, seed: int = 0) -> VoxelFo
     threads = torch.get_num_threads()
     forest = RandomForestClassifier(TREES, min_samples_leaf=3, n_jobs=threads, random_state=seed)
     forest.fit(inputs, targets, sample_weight=weights)
-    overlapping = volume.label.shape[0] > 1
+    overlapping = volume.label.shape[0] == num_classes  # classes share one channel, a region has its own
     regions = (np.arange(2**num_classes)[:, None] >> np.arange(num_classes)) % 2 == 1 if overlapping else None
     return VoxelForest(forest, np.arange(num_classes), regions)
 

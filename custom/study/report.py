@@ -22,6 +22,8 @@ def write_report(results: Results, folder: Path) -> Path:
     plan, summary = results.plan, json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     largest = most_cases(plan.settings.cases)
     figures = {name: png(figure) for name, figure in draw_all(results, largest).items()}
+    for old in (folder / "figures").glob("*.png"):
+        old.unlink()
     for name, content in figures.items():
         with replacing(folder / "figures" / f"{name}.png") as beside:
             beside.write_bytes(content)

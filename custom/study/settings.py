@@ -28,6 +28,9 @@ WORDS = {"pretrain_on": ("all", "labelled"), "section": ("test", "validation"), 
 # Options of the bundles that a comparison sets itself, and what to use instead.
 FOLDERS = dict.fromkeys(("dataset_dir", "output_dir", "ckpt_dir", "cache_dir"), "give the command its own folders")
 BOTH = FOLDERS | {"seed": "use seeds", "train#data": "use cases", "validate#data": "use section"}
+# What all encoders of a comparison share; a variant that changed it would not fit, or fit and mean something else.
+NETWORK = ("img_size", "patch_size", "hidden_size", "num_layers", "num_heads", "attention", "network_def")
+IMAGES = ("spacing", "intensity_range", "contrasts", "in_channels", "resize", "split", "class_names", "regions")
 OWNED = {
     "pretraining": BOTH | {"max_epochs": "use pretraining_steps"},
     "fine_tuning": BOTH
@@ -134,6 +137,10 @@ def read_settings(file: str | Path | None = None, **given: Any) -> Settings:
     for name, convert in SINGLES.items():
         if name in content:
             content[name] = _single(content[name], convert, name)
+    if not isinstance(content.get("variants", {}), Mapping):
+        raise InputError(
+            f"variants is {content['variants']!r}; give names with options, {{'half': {{'masking_ratio': 0.5}}}}"
+        )
     content["arms"] = tuple(dict.fromkeys((*content.get("arms", DEFAULT_ARMS), *content.get("variants", {}))))
     settings = Settings(**content)
     _check(settings)
@@ -167,6 +174,16 @@ def _single(value: Any, convert: Any, name: str) -> Any:
         raise InputError(f"{name} is {value!r}; set it to something like {getattr(Settings, name)!r}") from error
 
 
+def _check_variants(variants: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, options in variants.items():
+        if name in ARMS or not re.fullmatch("[a-z][a-z0-9]*", name):
+            raise InputError(f"variant {name!r} is a name of another arm or no word; use small letters and digits")
+        if not isinstance(options, Mapping):
+            raise InputError(f"variant {name!r} is {options!r}; give its options, such as {{'masking_ratio': 0.5}}")
+        if taken := [key for key in options if key.partition("#")[0] in (*NETWORK, *IMAGES)]:
+            raise InputError(f"variant {name!r} cannot set {taken[0]}, which all arms share; set it in shared")
+
+
 def _check(settings: Settings) -> None:
     unknown = [arm for arm in settings.arms if arm not in ARMS and arm not in settings.variants]
     if unknown or "scratch" not in settings.arms:
@@ -174,9 +191,8 @@ def _check(settings: Settings) -> None:
         raise InputError(f"{fault}; choose among {', '.join(ARMS)}")
     if "given" in settings.arms and not Path(settings.weights).is_file():
         raise InputError(f"arm 'given' needs weights, and {settings.weights!r} is no file; set --weights")
-    if wrong := [name for name in settings.variants if name in ARMS or not re.fullmatch("[a-z][a-z0-9]*", name)]:
-        raise InputError(f"variant {wrong[0]!r} is a name of another arm or no word; use small letters and digits")
-    if "scratch_long" in settings.arms and not any(map(settings.pretrains, settings.arms)):
+    _check_variants(settings.variants)
+    if "scratch_long" in settings.arms and not set(PRETRAINED) & set(settings.arms):
         raise InputError("arm 'scratch_long' gets the compute of pre-training; add arm 'self'")
     for name in ("seeds", "pretraining_steps", "steps", "validations"):
         if getattr(settings, name) < 1:

@@ -67,20 +67,33 @@ def written_numbers(regions: Regions) -> dict[int, int]:
     """Place of each region -> the number that it is written as, the largest region first.
 
     Raises:
-        InputError: a region whose numbers all belong to smaller ones, or that has none.
+        InputError: no names with whole numbers from 1 to 255, regions that overlap and neither of which holds the
+            other, or one whose numbers all belong to smaller ones: such labels cannot be written and read again.
     """
-    chosen: dict[int, int] = {}
-    members = list(regions.values())
+    if not isinstance(regions, Mapping) or not all(map(_are_numbers, regions.values())):
+        raise InputError(
+            f"regions {regions!r} are no names with lists of numbers from 1 to 255; write {{'tumour':[1]}}"
+        )
+    members = [set(numbers) for numbers in regions.values()]
+    written: dict[int, int] = {}
     for place in sorted(range(len(members)), key=lambda place: len(members[place]), reverse=True):
-        smaller = {number for other in members if len(other) < len(members[place]) for number in other}
-        own = [number for number in members[place] if number not in smaller | set(chosen.values())]
-        if not own:
+        own, name = members[place], list(regions)[place]
+        if any(own & other and not (own <= other or other <= own) for other in members):
             raise InputError(
-                f"region {list(regions)[place]!r} of {dict(regions)} has no number of its own; "
-                "give it one that no smaller region has"
+                f"region {name!r} of {dict(regions)} overlaps another; let one hold the other, or part them"
             )
-        chosen[place] = own[0]
-    return chosen
+        inner = set().union(*(other for other in members if len(other) < len(own))) | set(written.values())
+        left = [number for number in regions[name] if number not in inner]
+        if not left:
+            raise InputError(
+                f"region {name!r} of {dict(regions)} has no number of its own; give it one that no smaller region has"
+            )
+        written[place] = left[0]
+    return written
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, Sequence) and bool(value) and all(type(n) is int and 0 < n < 256 for n in value)
 
 
 def names_of_numbers(regions: Regions) -> dict[int, str]:
@@ -127,6 +140,8 @@ class TumourRegionsd(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.convention, self.published_et, self.regions = convention, published_et, regions
+        if regions is not None:
+            written_numbers(regions)  # what could not be written is not trained either
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)

@@ -37,7 +37,8 @@ def bench(rows: Sequence[str] | str = ROWS, pairs: int = 5, threads: int = 2, ou
     torch.set_num_threads(threads)
     sys.stdout.write(machine(threads) + "\n")
     measured, commit = [], current_commit()
-    if output_dir:  # refused before anything is measured in vain
+    anew = set(names) == set(ROWS)
+    if output_dir and not anew:  # refused before anything is measured in vain
         write_report(measured, output_dir, threads)
     for place, name in enumerate(names, start=1):
         sys.stderr.write(f"{name}, {place} of {len(names)}, about {PARTS[name].minutes} minutes\n")
@@ -47,7 +48,7 @@ def bench(rows: Sequence[str] | str = ROWS, pairs: int = 5, threads: int = 2, ou
         sys.stdout.flush()
         measured += found
         if output_dir:  # after every part, so that one that fails loses nothing
-            write_report(measured, output_dir, threads)
+            write_report(measured, output_dir, threads, anew)
 
 
 def chosen(rows: Sequence[str] | str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from dataclasses import replace
 
 from .measure import Row
 
@@ -26,5 +27,6 @@ def in_words(row: Row) -> str:
     met = is_met(row)
     if met is None:
         return row.goal
-    goal = row.goal.replace("times ", "").replace("ours ", "") if "," not in row.goal else row.goal
-    return f"{goal}: {'reached' if met else '**not reached**'}"
+    always = row.low is None or all(is_met(replace(row, ratio=ratio)) for ratio in (row.low, row.high))
+    reached = "reached" if always else "reached by the median, not by every pair"
+    return f"{row.goal}: {reached if met else '**not reached**'}"

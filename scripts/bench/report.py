@@ -18,6 +18,7 @@ from .figure import draw
 from .goals import in_words, is_met
 from .measure import ROOT, Row
 from .parts import PARTS, Part
+from .unetr_curve import read_curves, summary
 
 HEADER = "| what | ours | baseline | times better | against | pairs | target |\n|---|---|---|---|---|---|---|"
 INTRODUCTION = """# Performance
@@ -31,7 +32,7 @@ All sides take turns after a warm-up (in counts and long scans, of a single pair
 and the largest in brackets: where 1 lies between these, no difference is shown. Where it says bfloat16 against
 float32, most of what is gained is the number type, which MONAI's parts can be given too (`torch.autocast`).
 
-Targets are those the project set itself before it measured: *times* means the ratio, *ours* our own number in its
+Targets are the project's own: *times* means the ratio, *ours* our own number in its
 unit.
 
 """
@@ -63,10 +64,11 @@ def table(rows: Sequence[Row], header: bool = True) -> str:
     return "\n".join([*lines, *(f"\nNot measured: {row.name} ({row.reason})." for row in rows if row.ours is None)])
 
 
-def section(part: str, rows: Sequence[Row]) -> str:
+def section(part: str, rows: Sequence[Row], figures: Path) -> str:
     """A part's heading, what it measures, its rows, and why targets were missed."""
     about = PARTS.get(part, Part(part, "", 0))
     lines = [f"## {about.title} (`{part}`)", about.what, table(rows).strip()]
+    lines += loss_curve(figures) if part == "unetr" else []
     if any(is_met(row) is False for row in rows):
         lines.append(f"Not reached, and why. {about.missed or 'Not known.'}")
     measured = dict.fromkeys(row.commit or "unknown" for row in rows if row.ours is not None)
@@ -74,16 +76,26 @@ def section(part: str, rows: Sequence[Row]) -> str:
     return "\n\n".join(lines)
 
 
-def write_report(rows: Sequence[Row], output_dir: str | Path, threads: int) -> None:
+def loss_curve(figures: Path) -> list[str]:
+    """What `unetr_curve` found, a command of its own that takes an hour and a half, where it was run."""
+    table = figures / "unetr_curve.csv"
+    if not table.is_file():
+        return []
+    command = "`python -m scripts.bench.unetr_curve --output_dir docs/figures`, an hour and a half on two cores"
+    return [f"{summary(read_curves(table))} ({command})", "![Loss of three trainings](figures/unetr_curve.png)"]
+
+
+def write_report(rows: Sequence[Row], output_dir: str | Path, threads: int, anew: bool = False) -> None:
     """performance.md, performance.json and figures/performance.png in `output_dir`.
 
-    Parts that were not measured now keep their rows in performance.json. InputError if those are of another machine.
+    Parts that were not measured now keep their rows in performance.json, unless the report begins `anew`. InputError if
+    those are of another machine.
     """
     folder = Path(output_dir)
-    rows = with_earlier(rows, folder / "performance.json", machine(threads))
+    rows = rows if anew else with_earlier(rows, folder / "performance.json", machine(threads))
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     parts = dict.fromkeys(row.part for row in rows)
-    sections = [section(part, [row for row in rows if row.part == part]) for part in parts]
+    sections = [section(part, [row for row in rows if row.part == part], folder / "figures") for part in parts]
     picture = "![Times better than MONAI](figures/performance.png)"
     text = INTRODUCTION + "\n\n".join([machine(threads), picture, *sections]) + "\n"
     (folder / "performance.md").write_text(text, encoding="utf-8")
@@ -110,7 +122,8 @@ def with_earlier(rows: Sequence[Row], path: Path, machine: str) -> list[Row]:
     content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"machine": machine, "rows": []}
     if content["machine"] != machine:
         raise InputError(
-            f"{path} was measured on another machine ({content['machine']}), this is {machine}; give another output_dir"
+            f"{path} was measured elsewhere, or with other packages ({content['machine']}), and this is {machine}; "
+            "measure all parts, or give another output_dir (make: BENCH=FOLDER)"
         )
     earlier, measured = [Row(**row) for row in content["rows"]], {row.part for row in rows}
     known = dict.fromkeys(row.part for row in [*earlier, *rows])

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from custom.data.phantoms.ct import generate_ct
+from custom.files import write_csv
 from scripts.command_line import run_command_line
 
 from .configs import CPU, bundle_config
@@ -53,13 +54,16 @@ def compare(
         name: train(random_crops(scans, steps, image_size, order), amp, sizes) for name, (amp, order) in CURVES.items()
     }
     write(curves, Path(output_dir))
-    sys.stdout.write(summary(curves, last=max(1, steps // 4)) + "\n")
+    sys.stdout.write(summary(curves) + "\n")
 
 
 def write(curves: dict[str, NDArray[np.float64]], folder: Path) -> None:
     """Both files."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_csv(curves, folder / "unetr_curve.csv")
+    table = zip(*curves.values(), strict=True)
+    write_csv(
+        folder / "unetr_curve.csv", ["step", *curves], [[step, *line] for step, line in enumerate(table, start=1)]
+    )
     draw(curves, folder / "unetr_curve.png")
 
 
@@ -101,14 +105,6 @@ def train(crops: Sequence[Crop], amp: bool, sizes: dict[str, object]) -> NDArray
     return np.array(losses)
 
 
-def write_csv(curves: dict[str, NDArray[np.float64]], path: Path) -> None:
-    """A row a step, a column a training."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["step", *curves])
-        writer.writerows([step, *values] for step, values in enumerate(zip(*curves.values(), strict=True), start=1))
-
-
 def draw(curves: dict[str, NDArray[np.float64]], path: Path) -> None:
     """The loss of every training over its steps."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
@@ -120,13 +116,24 @@ def draw(curves: dict[str, NDArray[np.float64]], path: Path) -> None:
     plt.close(figure)
 
 
-def summary(curves: dict[str, NDArray[np.float64]], last: int) -> str:
-    """Mean absolute differences over the last steps: by number type, and by the order of crops."""
+def read_curves(path: Path) -> dict[str, NDArray[np.float64]]:
+    """The losses of every training, of the table that `write` wrote."""
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    columns = np.array(rows, dtype=float).T
+    return dict(zip(header[1:], columns[1:], strict=True))
+
+
+def summary(curves: dict[str, NDArray[np.float64]]) -> str:
+    """How far bfloat16 lies from float32 over the last quarter, beside how far another order of crops does."""
+    steps = len(curves["float32"])
+    last = max(1, steps // 4)
     exact, shuffled, half = (curves[name][-last:] for name in CURVES)
     return (
-        f"last {last} steps, mean absolute difference from float32: bfloat16 {np.abs(half - exact).mean():.4f}, "
-        f"another order of crops {np.abs(shuffled - exact).mean():.4f}; "
-        f"mean loss float32 {exact.mean():.4f}, other order {shuffled.mean():.4f}, bfloat16 {half.mean():.4f}"
+        f"Of {steps} steps from the same weights, in the last {last} the loss in bfloat16 differs from that in float32 "
+        f"by {np.abs(half - exact).mean():.4f} a step, and that of float32 with the crops in another order by "
+        f"{np.abs(shuffled - exact).mean():.4f}. From the mean of these steps, {exact.mean():.4f}, bfloat16 lies "
+        f"{half.mean() - exact.mean():+.4f}, the other order {shuffled.mean() - exact.mean():+.4f}."
     )
 
 

@@ -22,7 +22,7 @@ from scripts.tiny import DECODER, NETWORK, ROOT, SPACING
 
 pytest.importorskip("nvflare", reason="NVIDIA FLARE has an environment of its own: make test-federated")
 
-from scripts.federated import initial_network, read_sites
+from scripts.federated import federated, initial_network, read_sites
 
 from .federated_recorder import SITECUSTOMIZE
 
@@ -218,6 +218,12 @@ def test_a_site_that_fails_ends_the_job_with_its_name_and_reason(folder: Path, t
 def test_sites_without_two_names_and_folders_are_refused(sites: str) -> None:
     with pytest.raises(InputError, match="site"):
         read_sites(sites)
+
+
+@pytest.mark.parametrize("option", ["dataset_dir", "cache_dir", "resume", "max_epochs", "early_stop"])
+def test_options_that_would_part_or_join_sites_are_refused(option: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{option} cannot be set for sites"):
+        federated("bundles/mae_pretrain_ct", f"a={tmp_path},b={tmp_path}", str(tmp_path / "out"), **{option: "x"})
 
 
 def test_an_option_that_the_bundle_lacks_is_refused() -> None:

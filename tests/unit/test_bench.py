@@ -86,7 +86,7 @@ def test_the_report_holds_every_row(tmp_path: Path) -> None:
     write_report(rows, tmp_path, threads=2)
     text = (tmp_path / "performance.md").read_text(encoding="utf-8")
     assert table(rows) in text
-    assert "| step | 1 s | 3 s | 3.00 (3.00 to 3.00) | MONAI's step | 5 | >= 2: reached |" in text
+    assert "| step | 1 s | 3 s | 3.00 (3.00 to 3.00) | MONAI's step | 5 | times >= 2: reached |" in text
     content = json.loads((tmp_path / "performance.json").read_text(encoding="utf-8"))
     assert [Row(**row) for row in content["rows"]] == rows
     assert (tmp_path / "figures" / "performance.png").stat().st_size > 1000
@@ -157,7 +157,7 @@ def test_rows_measured_again_replace_those_of_their_part_alone(tmp_path: Path) -
 def test_a_report_of_another_machine_is_not_touched(tmp_path: Path) -> None:
     write_report([replace(alone("a", "s", [1.0]), part="a")], tmp_path, 2)
     before = (tmp_path / "performance.json").read_bytes()
-    with pytest.raises(InputError, match=r"was measured on another machine .* 2 threads.* give another output_dir"):
+    with pytest.raises(InputError, match=r"was measured elsewhere, .* 2 threads.* give another output_dir"):
         write_report([replace(alone("c", "s", [2.0]), part="c")], tmp_path, 1)
     assert (tmp_path / "performance.json").read_bytes() == before
 

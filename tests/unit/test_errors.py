@@ -32,7 +32,7 @@ def test_a_folder_that_may_not_be_written_is_one_sentence_whatever_library_met_i
             raise RuntimeError("Failed to instantiate SummaryWriter") from error
     except RuntimeError as error:
         assert sentence_of(error) == (
-            "/srv/out cannot be used: Read-only file system; free disk space or choose another folder"
+            "/srv/out cannot be used: Read-only file system; change its rights or choose another"
         )
     assert sentence_of(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None  # a fault of ours, as far as known
 

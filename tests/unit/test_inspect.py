@@ -33,12 +33,19 @@ def test_every_expression_and_target_of_the_shipped_configs_is_listed_and_none_i
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ({"run": "$__import__('os').system('touch {mark}')"}, "uses system"),
+        ({"run": "$__import__('os').system('touch {mark}')"}, "uses __import__"),
         ({"run": ["$open('{mark}', 'w')"]}, "uses open"),
-        ({"imports": ["$import subprocess"]}, "imports subprocess"),
-        ({"a": {"b": [{"_target_": "os.system", "command": "touch {mark}"}]}}, "of os"),
+        ({"imports": ["$import subprocess"]}, "uses subprocess"),
+        (
+            {"a": {"b": [{"_target_": "os.system", "command": "touch {mark}"}]}},
+            "not called by the configs of this project",
+        ),
+        ({"a": {"_target_": "custom.evil.run"}}, "not called by the configs of this project"),
+        ({"a": {"_target_": "@b"}}, "named elsewhere"),
+        ({"a": "$os.execvp('ls', [])"}, "uses execvp"),
+        ({"a": "$torch.save(1, '{mark}')"}, "uses save"),
         ({"a": {"_target_": "eval", "source": "1"}}, "Python's eval"),
-        ({"a": {"_target_": "torch.hub.load"}}, "uses hub"),
+        ({"a": {"_target_": "torch.hub.load"}}, "not called by the configs of this project"),
         ({"a": "$().__class__"}, "uses __class__"),
         ({"a": "$this is no Python"}, "not understood"),
         ({"a": "%other.json#network"}, "reads another file"),
@@ -54,13 +61,24 @@ def test_code_outside_of_the_configs_is_listed(tmp_path: Path, capsys: pytest.Ca
     folder = bundle(tmp_path / "bundle", {"a": "$1 + 1"})
     (folder / "configs" / "logging.conf").write_text("[handler_x]\nclass=FileHandler\nargs=(open('x'),)\n")
     (folder / "own.py").write_text("")
+    (folder / "custom").mkdir()
+    (folder / "custom" / "evil.py").write_text("")
+    (folder / "custom" / "errors.py").write_bytes((ROOT / "custom" / "errors.py").read_bytes())
+    (folder / "configs" / "deep").mkdir()
+    (folder / "configs" / "deep" / "more.json").write_text('{"a": "$eval(1)", "b": "$1\\u001b[2K"}')
     (folder / "model.ts").write_bytes(b"")
     (folder / "link").symlink_to(tmp_path)
     (folder / "large_files.yml").write_text("large_files:\n- path: models/model.pt\n  url: https://example.com\n")
     inspect_bundle(str(folder), marked=True)
     out = capsys.readouterr().out
-    assert out.count("<-") == 6 and "6 marked" in out and "$1 + 1" not in out
-    for reason in ("evaluated by Python", "own code", "when it is loaded", "outside of the bundle", "without a hash"):
+    assert out.count("<-") == 9 and "9 marked" in out and "\x1b" not in out and "$1 + 1" not in out
+    for reason in (
+        "evaluated by Python",
+        "not this project's",
+        "when it is loaded",
+        "outside of the bundle",
+        "without a hash",
+    ):
         assert reason in out
     inspect_bundle(str(folder))
     assert "$1 + 1" in capsys.readouterr().out
@@ -71,4 +89,4 @@ def test_a_config_that_cannot_be_read_is_one_sentence(name: str, text: str, tmp_
     with pytest.raises(InputError, match="do not run it"):
         list(findings(bundle(tmp_path / "bundle", text, name)))
     with pytest.raises(InputError, match="give the folder of a bundle"):
-        list(findings(tmp_path))
+        list(findings(tmp_path / "bundle" / "docs"))

@@ -138,6 +138,23 @@ def test_the_checkpoint_before_a_broken_one_is_used_with_a_warning(
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
 
 
+def test_a_broken_checkpoint_never_takes_the_place_of_the_good_one_before_it(tmp_path: Path) -> None:
+    train(tmp_path / "last.pt", 3)
+    good = (tmp_path / "last.previous.pt").read_bytes()
+    (tmp_path / "last.pt").write_bytes(b"PK")
+    train(tmp_path / "last.pt", 3, resume=True)
+    assert (tmp_path / "last.previous.pt").read_bytes() == good
+    assert all(read_checkpoint(tmp_path / f"last{kind}.pt")["run"]["epoch"] == 3 for kind in ("", ".previous"))
+
+
+def test_a_new_run_does_not_keep_a_checkpoint_of_another_run(tmp_path: Path) -> None:
+    train(tmp_path / "last.pt", 5)
+    (tmp_path / ".2024.notes.csv").touch()
+    train(tmp_path / "last.pt", 1)
+    saved = [read_checkpoint(path)["run"]["epoch"] for path in tmp_path.glob("*.pt")]
+    assert saved and set(saved) == {1} and (tmp_path / ".2024.notes.csv").exists()
+
+
 def test_without_one_before_it_a_broken_checkpoint_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "last.pt").write_bytes(b"PK")
     with pytest.raises(InputError, match=r"last\.pt is not a checkpoint"):

@@ -90,6 +90,23 @@ def test_a_number_of_no_region_and_a_region_without_a_number_of_its_own_are_refu
         SaveTumourOverlayd("pred", tmp_path, regions={"whole": (1, 2), "left": (1,), "right": (2,)})
 
 
+@pytest.mark.parametrize("regions", [
+    {"a": (1, 2), "b": (2, 3)}, {"whole": [1, 2], "left": [1], "right": [2]}, {"a": 1}, ["a"], {"a": []}, {"a": [0]},
+    {"a": [300]}, {"a": ["1"]}, {"a": [1], "b": [1]},
+])  # fmt: skip
+def test_regions_that_a_label_cannot_hold_are_refused_before_training(regions: object) -> None:
+    with pytest.raises(InputError, match="region"):
+        TumourRegionsd("label", regions=regions)
+
+
+@pytest.mark.parametrize("regions", [OTHERS, {"a": [1], "b": [2]}, {"x": [5], "all": [5, 1, 7], "y": [7]}])
+def test_what_is_written_of_regions_reads_as_the_same_regions(regions: dict) -> None:
+    numbers = sorted({number for members in regions.values() for number in members})
+    label = torch.tensor([0, *numbers]).reshape(1, -1, 1, 1)
+    channels = regions_of(label, regions)
+    assert torch.equal(regions_of(label_of(list(channels.bool()), regions)[None], regions), channels)
+
+
 def test_logits_become_numbers_on_the_grid_of_the_file() -> None:
     meta = {"filename_or_obj": "case.nii.gz", "original_affine": np.eye(4), "spatial_shape": np.array([4, 4, 4])}
     image = MetaTensor(torch.zeros(4, 2, 2, 2), affine=np.diag([2.0, 2, 2, 1]), meta=meta)
