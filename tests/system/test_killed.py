@@ -23,7 +23,7 @@ from custom.study.worker import run_bundle as run_in_process
 from custom.study.worker import worker_context
 from scripts.tiny import LAYOUTS, ROOT, TINY, config_files, write_data
 
-KILLS = 5  # at random moments of each run, of which there are six
+MOMENTS = ("start", "save", "writing", "start", "save")  # after or during which each of the six trainings is killed
 EVERY = {"num_workers": 0, "max_epochs": 4, "warmup_epochs": 1, "save_execute_config": False}
 OFTEN, SHORT = {"save_interval": 1, "monitor_interval": 1}, {"val_interval": 1, "validation_cases": 1}
 RUNS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
@@ -45,21 +45,28 @@ class Training:
     files: list[str]
     folder: Path
 
-    def attempt(self, resume: bool, seconds: float | None = None, writing: bool = False) -> bool:
-        """Run it; kill it after so many seconds, or while it writes a checkpoint. Returns whether it was killed."""
-        log = self.folder / "log.txt"
+    def attempt(self, resume: bool, kill: str = "", seconds: float = 0.0) -> bool:
+        """Run it; kill it so many seconds after the start or a save, or while it writes -> whether it was killed."""
+        log, saved = self.folder / "log.txt", self.saved()
         process = self.context.Process(target=run_in_process, args=(self.files, str(self.bundle), log, resume, None))
         process.start()
-        end = time.monotonic() + (seconds if seconds is not None else 600)
-        while process.is_alive() and time.monotonic() < end:
-            if writing and any(self.folder.glob(".*.last.pt")):
+        due = time.monotonic() + seconds if kill == "start" else float("inf")
+        while process.is_alive() and time.monotonic() < due:
+            if kill == "save" and due == float("inf") and self.saved() != saved:
+                due = time.monotonic() + seconds
+            if kill == "writing" and any(self.folder.glob(".*.last.pt")):
                 break
-            wait([process.sentinel], timeout=0.001 if writing else end - time.monotonic())
+            wait([process.sentinel], timeout=0.001)
         killed = process.is_alive()
         process.kill()
         process.join()
         assert killed or process.exitcode == 0, log.read_text()[-3000:]
         return killed
+
+    def saved(self) -> int:
+        """Changes whenever a checkpoint is saved."""
+        file = self.folder / "last.pt"
+        return file.stat().st_mtime_ns if file.is_file() else 0
 
     def results(self) -> dict[str, Any]:
         """Everything that the run keeps: weights, optimiser, schedule, best score, random numbers."""
@@ -117,8 +124,7 @@ def test_it_ends_with_the_weights_of_a_run_that_was_never_killed(
     usual = time.monotonic() - start  # with a cache that is filled
     assert same(again.results(), unbroken.results())
     broken = training(name, data, tmp_path / "broken", tmp_path / "cache")
-    killed = [broken.attempt(resume=True, seconds=rng.uniform(0, usual)) for _ in range(KILLS)]
-    killed.append(broken.attempt(resume=True, writing=True))
+    killed = [broken.attempt(True, kill, rng.uniform(0, usual / (1 if kill == "start" else 8))) for kill in MOMENTS]
     broken.attempt(resume=True)
     log = (broken.folder / "log.txt").read_text()
     assert any(killed) and "resumed after epoch" in log  # at least one was killed, and one went on from a checkpoint
