@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from types import TracebackType
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -14,6 +15,12 @@ DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, *FULL)  # what a disk or its r
 
 class InputError(ValueError):
     """A fault in files, folders, weights or parameters. Its message is one sentence: what, where, what to change."""
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str, prefix: str = "") -> str:
+    """A question for the known name that resembles a mistyped one; where none does, `otherwise`."""
+    near = get_close_matches(name, list(known), n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else otherwise
 
 
 def chain_of(error: BaseException | None) -> Iterator[BaseException]:

@@ -168,8 +168,9 @@ class Resumable:
     def _load(self, engine: Engine) -> None:
         if is_main_process():
             remove_unfinished(self.path)
+            if not self.resume:
+                self.previous.unlink(missing_ok=True)  # of an earlier run, none of this one
         if not self.resume:
-            self._forget()
             return
         if not (self.path.is_file() or self.previous.is_file()):
             logger.warning(f"nothing to resume from at {self.path}: the run begins anew")
@@ -179,7 +180,7 @@ class Resumable:
         check_same_epoch(content["run"]["epoch"])
         if content["run"]["epoch_length"] != engine.state.epoch_length:
             raise InputError(
-                f"{self.path} comes from a run of {content['run']['epoch_length']} iterations an epoch, this one has "
+                f"{self.source} comes from a run of {content['run']['epoch_length']} iterations an epoch, this one has "
                 f"{engine.state.epoch_length}; resume with the same data, split and batch size"
             )
         self._load_objects(content)
@@ -188,12 +189,12 @@ class Resumable:
         if self.validator is not None:
             self.validator.state.best_metric = content["best"]["metric"]
             self.validator.state.best_metric_epoch = content["best"]["epoch"]
-        logger.info(f"resumed after epoch {engine.state.epoch} from {self.path if self.is_own else self.previous}")
+        logger.info(f"resumed after epoch {engine.state.epoch} from {self.source}")
 
-    def _forget(self) -> None:
-        """A checkpoint before the last that an earlier run left is none of this one."""
-        if is_main_process():
-            self.previous.unlink(missing_ok=True)
+    @property
+    def source(self) -> Path:
+        """The file that the run goes on from."""
+        return self.path if self.is_own else self.previous
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -206,7 +207,7 @@ class Resumable:
         needed = [*self.objects, "run", "random"] + ["best"] * (self.validator is not None)
         missing = [name for name in needed if name not in content]
         if missing:
-            raise InputError(f"{self.path} holds no '{missing[0]}'; resume from the last file of such a run")
+            raise InputError(f"{self.source} holds no '{missing[0]}'; resume from the last file of such a run")
         return content
 
     def _load_objects(self, content: dict[str, Any]) -> None:
@@ -215,7 +216,7 @@ class Resumable:
                 item.load_state_dict(content[name])
             except (RuntimeError, ValueError, KeyError) as error:  # of torch, for other shapes, keys or groups
                 raise InputError(
-                    f"'{name}' in {self.path} does not fit this run; resume with the config it was started with"
+                    f"'{name}' in {self.source} does not fit this run; resume with the config it was started with"
                 ) from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import json
 import logging
@@ -15,7 +14,7 @@ from typing import Any
 from monai.bundle import ConfigParser, run
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
-from .errors import InputError, explain_errors
+from .errors import InputError, did_you_mean, explain_errors
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +117,5 @@ def in_reference(node: Any) -> bool:
 
 
 def near(part: str, node: Any) -> str:
-    """A hint at the entry that was meant."""
-    close = difflib.get_close_matches(part, [str(key) for key in node] if isinstance(node, Mapping) else [], n=1)
-    return f"did you mean {close[0]}?" if close else ""
+    """A hint at the entry that was meant, or nothing."""
+    return did_you_mean(part, map(str, node), "") if isinstance(node, Mapping) else ""

@@ -125,9 +125,8 @@ class LinearProbe:
         if epoch % self.interval and epoch != engine.state.max_epochs:
             return
         rows = self._earlier(epoch)
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # a loader draws a seed; training shall not depend on when it was probed
+        # A loader draws a seed; training shall not depend on when it was probed.
+        with torch.random.fork_rng(devices=[]):
             aucs = self.measure(next(self.encoder.parameters()).device)
         mean = float(np.nanmean(aucs)) if not np.isnan(aucs).all() else float("nan")
         write_csv(self.path, ["epoch", "mean", *self.class_names], [*rows, [epoch, mean, *map(float, aucs)]])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import fire
+
+from custom.errors import did_you_mean
 
 Commands = Callable[..., Any] | Mapping[str, Callable[..., Any]]
 
@@ -30,6 +31,5 @@ def refuse_unknown(words: list[str], parameters: Mapping[str, inspect.Parameter]
     for word in (word for word in own if word.startswith("--")):
         name = word[2:].partition("=")[0].replace("-", "_")
         if name not in (*parameters, "help") and name.removeprefix("no") not in parameters:
-            near = difflib.get_close_matches(name, parameters, n=1)
-            hint = f"did you mean --{near[0]}?" if near else f"there are --{', --'.join(parameters)}"
+            hint = did_you_mean(name, parameters, f"there are --{', --'.join(parameters)}", prefix="--")
             sys.exit(f"option {word} is unknown; {hint}")

@@ -40,8 +40,8 @@ OWNED = dict.fromkeys(FOLDERS, "each site has its own folders")
 OWNED |= {
     "resume": "a site would go on from its own weights instead of the average",
     "max_epochs": "rounds and local_epochs say it",
+    "early_stop": "a site that stopped would send what it was sent",
 }
-OWNED |= {"early_stop": "a site that stopped would send what it was sent"}
 
 
 def federated(

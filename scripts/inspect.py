@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import builtins
 import configparser
-import hashlib
 import json
 import re
 import sys
@@ -24,6 +23,7 @@ import yaml
 from custom.errors import InputError, explain_errors
 
 from .command_line import run_command_line
+from .release_files import sha256
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = (".json", ".yaml", ".yml")
@@ -94,22 +94,22 @@ def executed(content: Any) -> Iterator[tuple[str, str, str, str]]:
         "expression": lambda text: unusual_expression(text[1:]),
         "macro": unusual_macro,
     }
-    for place, kind, text, _ in strings(content):
+    for place, kind, text in strings(content):
         yield place, kind, text, reasons[kind](text)
 
 
-def strings(content: Any, place: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """(place, kind, text, "") of all strings that mean something to MONAI's parser."""
+def strings(content: Any, place: str = "") -> Iterator[tuple[str, str, str]]:
+    """(place, kind, text) of all strings that mean something to MONAI's parser."""
     if isinstance(content, dict | list):
         pairs = content.items() if isinstance(content, dict) else enumerate(content)
         for key, value in pairs:
             yield from strings(value, f"{place}#{key}".lstrip("#"))
     elif isinstance(content, str) and content.startswith("$"):
-        yield place, "expression", content, ""
+        yield place, "expression", content
     elif isinstance(content, str) and place.rpartition("#")[2] == "_target_":
-        yield place, "target", content, ""
+        yield place, "target", content
     elif isinstance(content, str) and content.startswith("%"):
-        yield place, "macro", content, ""
+        yield place, "macro", content
 
 
 def unusual_macro(text: str) -> str:
@@ -158,7 +158,7 @@ def usual() -> frozenset[str]:
     """What the configs of this project call and name."""
     found = set()
     for path in (ROOT / "bundles").glob("*/configs/*.json"):
-        for _, kind, text, _ in strings(json.loads(path.read_text(encoding="utf-8"))):
+        for _, kind, text in strings(json.loads(path.read_text(encoding="utf-8"))):
             found |= {text} if kind == "target" else names_in(text[1:]) if kind == "expression" else set()
     return frozenset(found)
 
@@ -198,11 +198,6 @@ def other_files(bundle: Path) -> Iterator[Found]:
             for item in [item for item in items or [] if isinstance(item, dict)]:
                 hashed = "" if item.get("hash_val") else "without a hash"
                 yield Found(name, str(item.get("path")), "download", str(item.get("url")), hashed)
-
-
-def sha256(path: Path) -> str:
-    """Of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from custom.checkpoints import load_weights
-from custom.errors import InputError, explain_errors
+from custom.errors import InputError, did_you_mean, explain_errors
 from custom.transforms.tumour import names_of_numbers
 
 from .bundle_files import copy_bundle
@@ -96,8 +95,7 @@ def set_options(source: Path, options: dict[str, Any]) -> dict[str, dict[str, An
     keys = {key for config in configs.values() for key, value in config.items() if not isinstance(value, dict)}
     known = sorted(key for key in keys if "#" not in key and key not in SECTIONS and key not in PATHS)
     if unknown := sorted(set(options) - set(known)):
-        near = get_close_matches(unknown[0], known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"its options are {', '.join(known)}"
+        hint = did_you_mean(unknown[0], known, f"its options are {', '.join(known)}")
         raise InputError(f"{source.name} has no option {unknown[0]}; {hint}")
     changed = {
         name: config | {key: options[key] for key in options if key in config} for name, config in configs.items()

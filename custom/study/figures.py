@@ -37,7 +37,7 @@ def png(figure: Figure) -> bytes:
 def draw_all(results: Results, cases: int) -> dict[str, Figure]:
     """Every figure that the comparison has data for, by name; learning curves with so many labelled cases."""
     figures = {"curves": draw_curves(results, cases)}
-    if any(True for _ in results.plan.pretrained_setups()):
+    if any(results.plan.pretrained_setups()):
         figures["pretraining"] = draw_pretraining(results)
     if len(results.plan.settings.cases) > 1:
         figures["cases"] = draw_cases(results)

@@ -6,11 +6,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 from .recipe import Recipe, check_options, find_recipe
 
 ARMS = {
@@ -126,8 +125,7 @@ def read_settings(file: str | Path | None = None, **given: Any) -> Settings:
     content |= {key: value for key, value in given.items() if value is not None}
     known = {one.name for one in fields(Settings)}
     if unknown := sorted(set(content) - known):
-        near = get_close_matches(unknown[0], known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"use {', '.join(sorted(known))}"
+        hint = did_you_mean(unknown[0], known, f"use {', '.join(sorted(known))}")
         raise InputError(f"setting {unknown[0]!r} is unknown; {hint}")
     if missing := [name for name in ("bundle", "dataset_dir") if not content.get(name)]:
         raise InputError(f"no {missing[0]} is given; set --{missing[0]}")

@@ -1,4 +1,4 @@
-"""Numbered tumour labels to the regions that are learnt, which may overlap, and back: MSD, BraTS, and others."""
+"""Numbered tumour labels to the regions that are learnt, one inside another or apart, and back: MSD, BraTS, others."""
 
 from __future__ import annotations
 

@@ -68,11 +68,11 @@ def section(part: str, rows: Sequence[Row], figures: Path) -> str:
     """A part's heading, what it measures, its rows, and why targets were missed."""
     about = PARTS.get(part, Part(part, "", 0))
     lines = [f"## {about.title} (`{part}`)", about.what, table(rows).strip()]
-    lines += loss_curve(figures) if part == "unetr" else []
     if any(is_met(row) is False for row in rows):
         lines.append(f"Not reached, and why. {about.missed or 'Not known.'}")
     measured = dict.fromkeys(row.commit or "unknown" for row in rows if row.ours is not None)
     lines += [f"Measured at commit {', '.join(measured)}; takes about {about.minutes} minutes."] if measured else []
+    lines += loss_curve(figures) if part == "unetr" else []
     return "\n\n".join(lines)
 
 

@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import fields, replace
-from difflib import get_close_matches
 from math import inf, prod, sqrt
 from pathlib import Path
 from statistics import median
@@ -22,7 +21,7 @@ import torch
 from torch import nn
 
 from custom.data.phantoms.ct import write_btcv
-from custom.errors import InputError, explain_errors
+from custom.errors import InputError, did_you_mean, explain_errors
 from custom.networks import MAE, UNETR
 from scripts.command_line import run_command_line
 
@@ -61,8 +60,7 @@ def assume(given: dict[str, float]) -> Assumptions:
     names = [one.name for one in fields(Assumptions)]
     for name, value in given.items():
         if name not in names:
-            near = get_close_matches(name, names, n=1)
-            raise InputError(f"--{name} is no assumption; {f'did you mean --{near[0]}?' if near else ', '.join(names)}")
+            raise InputError(f"--{name} is no assumption; {did_you_mean(name, names, ', '.join(names), prefix='--')}")
         if isinstance(value, str | bool):
             raise InputError(f"--{name} is {value!r}; give a number, or a list of them, as the default is")
     return Assumptions(**given)
