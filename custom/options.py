@@ -34,6 +34,7 @@ def refuse_unknown_options(words: Sequence[str]) -> None:
     if len(words) < 2 or words[1] != "run" or not Path(words[0]).as_posix().endswith("monai/bundle/__main__.py"):
         return
     given = options_in(words[2 : words.index("--")] if "--" in words else words[2:])
+    given = options_of_file(given.get("args_file", "")) | given
     files = [Path(file) for file in as_list(given.get("config_file", ""))]
     if not files or not all(file.is_file() for file in files):
         return
@@ -62,12 +63,17 @@ def options_in(words: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def options_of_file(path: str) -> dict[str, str]:
+    """Names and values of an `--args_file`, which MONAI has read before."""
+    return {name: str(value) for name, value in ConfigParser.load_config_file(path).items()}
+
+
 def as_list(text: str) -> list[str]:
-    """Files of a `--config_file`: one, or a list as Python writes it."""
+    """Files of a `--config_file`: one, a list as Python writes it, or several with commas between."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        value = text
+        value = text if Path(text).is_file() or "," not in text else text.split(",")
     return [str(file) for file in value] if isinstance(value, list | tuple) else [str(value)] * bool(value)
 
 

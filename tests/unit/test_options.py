@@ -1,8 +1,10 @@
 """A mistyped option of a bundle ends the command before it begins."""
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +31,7 @@ def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--train#traner#max_epochs", "1"], "did you mean trainer"),
         (["--train::dataset::transforms#7", "1"], "none of this bundle's"),
         (["--validate#handlers#99#interval", "1"], "correct it or leave it out"),
+        (["--config_file", f"{TRAIN},{CONFIGS}/evaluate.json", "--max_epoch", "1"], "did you mean max_epochs"),
         (["--qwertz", "1"], "--qwertz is none of this bundle's; correct it or leave it out"),
     ],
 )
@@ -56,6 +59,14 @@ def test_what_no_config_has_is_refused_with_a_hint(options: list[str], hint: str
 )
 def test_everything_else_is_let_through(words: list[str]) -> None:
     refuse_unknown_options(words)
+
+
+def test_options_in_a_file_are_checked_as_well(tmp_path: Path) -> None:
+    file = tmp_path / "args.json"
+    file.write_text(json.dumps({"config_file": [TRAIN, f"{CONFIGS}/evaluate.json"], "max_epoch": 1}))
+    with pytest.raises(InputError, match="did you mean max_epochs"):
+        refuse_unknown_options([*COMMAND, "--args_file", str(file)])
+    refuse_unknown_options([*COMMAND, "--args_file", str(file), "--config_file", "nowhere.json"])  # the line goes first
 
 
 def test_null_is_an_entry_too_and_what_a_reference_holds_is_unknown_yet() -> None:
