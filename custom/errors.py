@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from types import TracebackType
 
+LONGEST = 600  # characters of a sentence: it may quote what a file holds, or what a library says of it
 FULL = (errno.ENOSPC, errno.EDQUOT)
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, *FULL)  # what a disk or its rights forbid
 
@@ -38,10 +39,22 @@ def find_input_error(error: BaseException | None) -> InputError | None:
 
 
 def sentence_of(error: BaseException) -> str | None:
-    """The sentence of the InputError behind `error`, or None. One from a loader's worker process arrives as text.
+    """The sentence of the InputError behind `error`, on one line, or None; from a worker process it arrives as text.
 
     MONAI's own errors about `--tracking mlflow` count as well; an mlflow that is there but broken keeps its traceback.
     """
+    sentence = _sentence_of(error)
+    return None if sentence is None else on_one_line(sentence)
+
+
+def on_one_line(text: str) -> str:
+    """Printable text without line breaks, its middle left out where it is long."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    text = " ".join(plain.split()).removesuffix(".")
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+
+
+def _sentence_of(error: BaseException) -> str | None:
     for link in chain_of(error):
         if isinstance(link, ImportError) and "No module named 'mlflow'" in str(link).partition("\n")[0]:
             return "--tracking mlflow needs the package mlflow; install it (pip install mlflow) or leave --tracking out"

@@ -37,9 +37,7 @@ def refuse_unknown_options(words: Sequence[str]) -> None:
     files = [Path(file) for file in as_list(given.get("config_file", ""))]
     if not files or not all(file.is_file() for file in files):
         return
-    parser = ConfigParser()
-    parser.read_config([str(file) for file in files])
-    config = parser.get()
+    config = parse_configs(files).get()
     known = {*inspect.signature(run).parameters, *DEFAULT_MLFLOW_SETTINGS["configs"]}
     others = other_options(files)
     for name in given:
@@ -49,6 +47,16 @@ def refuse_unknown_options(words: Sequence[str]) -> None:
             logger.warning(f"option --{name} has no effect here; only {others[name]} reads it")
         else:
             raise InputError(f"option --{name} is none of this bundle's; {hint or 'correct it or leave it out'}")
+
+
+def parse_configs(files: Sequence[str | Path]) -> ConfigParser:
+    """Config files, later ones over earlier ones, nothing resolved; InputError if MONAI cannot read them."""
+    names, parser = [str(file) for file in files], ConfigParser()
+    try:
+        parser.read_config(names)
+    except Exception as error:  # of JSON or YAML, of a part that is not what it has to be, or of too many in each other
+        raise InputError(f"{' and '.join(names)} cannot be read as configs ({error}); repair or replace them") from error
+    return parser
 
 
 def options_in(words: Sequence[str]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, did_you_mean
+from ..files import read_json
 from .recipe import Recipe, check_options, find_recipe
 
 ARMS = {
@@ -148,10 +148,7 @@ def read_settings(file: str | Path | None = None, **given: Any) -> Settings:
 def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise InputError(f"settings file {file} does not exist; correct its path")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as JSON ({error}); correct the file or its path") from error
+    content = read_json(file)
     if not isinstance(content, dict):
         raise InputError(f"{file} is no JSON object; write it as {{'bundle': ..., 'dataset_dir': ...}}")
     return content
