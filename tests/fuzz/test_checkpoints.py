@@ -28,7 +28,8 @@ from scripts.convert import convert
 from .harness import endures, fuzz
 from .mutations import damaged
 
-SIZES = {"img_size": [16, 16], "patch_size": 8, "hidden_size": 8, "num_layers": 1, "num_heads": 1}
+SIZES = {"img_size": [16, 16], "patch_size": 8, "hidden_size": 12, "num_layers": 1, "num_heads": 1}
+DECODER = {"decoder_hidden_size": 12, "decoder_num_layers": 1, "decoder_num_heads": 1}
 SPRUNG = "SPRUNG"
 
 
@@ -44,7 +45,7 @@ def classifier() -> ViTClassifier:
 
 
 def autoencoder() -> MAE:
-    return MAE(in_channels=1, decoder_hidden_size=8, decoder_num_layers=1, decoder_num_heads=1, **SIZES)
+    return MAE(in_channels=1, **DECODER, **SIZES)
 
 
 @cache
@@ -52,7 +53,8 @@ def states() -> tuple[dict[str, Tensor], ...]:
     """Weights of both networks, and as other projects call them."""
     torch.manual_seed(0)
     own = classifier().state_dict(), autoencoder().state_dict()
-    return *own, to_monai(own[1]), to_monai(own[0]), to_selfmedmae(own[1])
+    volumes = MAE(in_channels=1, **DECODER, **(SIZES | {"img_size": [16, 16, 16]})).state_dict()
+    return *own, to_monai(own[1]), to_monai(own[0]), to_selfmedmae(volumes)
 
 
 def saved(content: Any, new: bool = True) -> bytes:
