@@ -10,8 +10,9 @@ from difflib import get_close_matches
 from types import TracebackType
 
 LONGEST = 600  # characters of a sentence: it may quote what a file holds, or what a library says of it
-FULL = (errno.ENOSPC, errno.EDQUOT)
-DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, *FULL)  # what a disk or its rights forbid
+# What a disk or its rights forbid, and what to do about it.
+DENIED = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its rights")
+DENIED |= dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free disk space") | {errno.ENAMETOOLONG: "shorten its name"}
 
 
 class InputError(ValueError):
@@ -66,8 +67,8 @@ def _sentence_of(error: BaseException) -> str | None:
     cause = find_input_error(error)
     denied = [link for link in chain_of(error) if isinstance(link, OSError) and link.errno in DENIED and link.filename]
     if cause is None and denied:
-        remedy = "free disk space" if denied[0].errno in FULL else "change its rights"
-        return f"{denied[0].filename} cannot be used: {denied[0].strerror}; {remedy} or choose another"
+        reason, remedy = denied[0].strerror, DENIED[denied[0].errno]
+        return f"{denied[0].filename} cannot be used: {reason}; {remedy} or choose another"
     return None if cause is None else str(cause)
 
 

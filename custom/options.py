@@ -42,11 +42,25 @@ def refuse_unknown_options(words: Sequence[str]) -> None:
     others = other_options(files)
     for name in given:
         if name in known or (hint := unknown_part(name, config)) is None:
+            refuse_words(name, given[name], config)
             continue
         if name in others:
             logger.warning(f"option --{name} has no effect here; only {others[name]} reads it")
         else:
             raise InputError(f"option --{name} is none of this bundle's; {hint or 'correct it or leave it out'}")
+
+
+def refuse_words(name: str, text: str, config: Mapping[str, Any]) -> None:
+    """InputError for a word, no expression, as the value of an option whose default is a number or a list."""
+    from fire.parser import DefaultParseValue  # MONAI's command line, which alone needs it
+
+    node: Any = config
+    for part in name.lstrip("+").replace("::", "#").split("#"):
+        node = child(node, part)
+    due = {int: "a number", float: "a number", list: "a list, [1,2,3]"}.get(type(node))
+    value = DefaultParseValue(text)
+    if due and isinstance(value, str) and not in_reference(value):
+        raise InputError(f"option --{name} is {text!r}, where the config has {node}; give {due}")
 
 
 def parse_configs(files: Sequence[str | Path]) -> ConfigParser:
@@ -74,7 +88,7 @@ def as_list(text: str) -> list[str]:
     """Files of a `--config_file`: one, or a list as Python writes it."""
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two of brackets nested too deep
         value = text
     return [str(file) for file in value] if isinstance(value, list | tuple) else [str(value)] * bool(value)
 
