@@ -79,14 +79,16 @@ def most_unpacked(path: str | Path) -> int:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The network's state_dict of a checkpoint, bare or under "model" or "state_dict"; InputError unless it is usable."""
+    """The network's state_dict of a checkpoint, bare or under "model" or "state_dict"; InputError if unusable."""
     content = read_checkpoint(path)
     for key in ("model", "state_dict"):
         if isinstance(content.get(key), Mapping):
             content = dict(content[key])
     if not content or not all(isinstance(key, str) and is_plain(value) for key, value in content.items()):
         raise InputError(f"{path} holds no network weights; it needs a state_dict, bare or under 'model'")
-    broken = [key for key, value in content.items() if not value.float().isfinite().all()]  # float8 has no test of its own
+    broken = [
+        key for key, value in content.items() if not value.float().isfinite().all()
+    ]  # float8 has no test of its own
     if broken:
         raise InputError(
             f"{path} holds NaN or infinite weights, first {broken[0]}; use a checkpoint from before training diverged"

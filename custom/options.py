@@ -69,7 +69,9 @@ def parse_configs(files: Sequence[str | Path]) -> ConfigParser:
     try:
         parser.read_config(names)
     except Exception as error:  # of JSON or YAML, of a part that is not what it has to be, or of too many in each other
-        raise InputError(f"{' and '.join(names)} cannot be read as configs ({error}); repair or replace them") from error
+        raise InputError(
+            f"{' and '.join(names)} cannot be read as configs ({error}); repair or replace them"
+        ) from error
     return parser
 
 

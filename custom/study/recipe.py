@@ -45,7 +45,7 @@ class Recipe:
 
 def find_recipe(bundle: str | Path) -> Recipe:
     """The recipe of a task bundle; InputError for a folder that is none."""
-    if not isinstance(bundle, str | Path):
+    if not isinstance(bundle, str | Path) or "\0" in str(bundle):
         raise InputError(f"bundle is {bundle!r}; set it to a folder such as bundles/unetr_btcv")
     bundle = Path(bundle).resolve()
     for stem in ("train", "evaluate"):

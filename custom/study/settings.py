@@ -118,6 +118,9 @@ def _flag(value: Any) -> bool:
 SINGLES = dict.fromkeys(("seeds", "pretraining_steps", "steps", "validations"), int) | {"probe": _flag}
 LISTS = {"arms": str, "cases": _case_count, "learning_rates": float, "layer_decays": float}
 
+OBJECTS = {"variants": {"half": {"masking_ratio": 0.5}}}
+OBJECTS |= {name: {"batch_size": 1} for name in ("shared", "pretraining", "fine_tuning")}
+
 
 def read_settings(file: str | Path | None = None, **given: Any) -> Settings:
     """Settings from a JSON file with `given` ones in their place; InputError for any that makes no sense."""
@@ -135,10 +138,11 @@ def read_settings(file: str | Path | None = None, **given: Any) -> Settings:
     for name, convert in SINGLES.items():
         if name in content:
             content[name] = _single(content[name], convert, name)
-    if not isinstance(content.get("variants", {}), Mapping):
-        raise InputError(
-            f"variants is {content['variants']!r}; give names with options, {{'half': {{'masking_ratio': 0.5}}}}"
-        )
+    for name, example in OBJECTS.items():
+        if not isinstance(content.get(name, {}), Mapping):
+            raise InputError(f"{name} is {content[name]!r}; give names with what belongs to them, such as {example}")
+    if not isinstance(content.get("weights", ""), str):
+        raise InputError(f"weights is {content['weights']!r}; give the path of a file")
     content["arms"] = tuple(dict.fromkeys((*content.get("arms", DEFAULT_ARMS), *content.get("variants", {}))))
     settings = Settings(**content)
     _check(settings)
@@ -158,14 +162,14 @@ def _sequence(value: Any, convert: Any, name: str) -> tuple[Any, ...]:
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, Sequence) else [value]
     try:
         return tuple(dict.fromkeys(convert(part) for part in parts))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name} {value!r} is no list that fits; separate its members by commas") from error
 
 
 def _single(value: Any, convert: Any, name: str) -> Any:
     try:
         return convert(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name} is {value!r}; set it to something like {getattr(Settings, name)!r}") from error
 
 

@@ -32,8 +32,8 @@ class LoadVolumed(LoadImaged):
 
     Raises:
         InputError: a missing, truncated or non-NIfTI file; another number of axes or channels; NaN or infinite voxels;
-            a constant image; a singular or non-finite affine, a zero spacing; more voxels than 2^29; a label, or a channel's file, whose
-            shape or affine does not fit; a label with unknown ids.
+            a constant image; a singular or non-finite affine, a zero spacing; more than 2^29 voxels; a label, or
+            a channel's file, whose shape or affine does not fit; a label with unknown ids.
     """
 
     def __init__(

@@ -10,7 +10,17 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-PATTERNS = (b"\0", b"\xff", b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\n", b"\r", b"\"")
+PATTERNS = (
+    b"\0",
+    b"\xff",
+    b"\0\0\0\0",
+    b"\xff\xff\xff\xff",
+    b"\x7f\xff\xff\xff",
+    b"\xff\xff\xff\x7f",
+    b"\n",
+    b"\r",
+    b'"',
+)
 
 
 @st.composite
@@ -56,7 +66,9 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 @st.composite
 def changed(draw: st.DrawFn, document: Any, edits: int = 3) -> Any:
     """A JSON document with values replaced by odd ones, keys removed or added."""
-    odd = st.one_of(st.sampled_from(ODD), st.recursive(st.none() | st.integers() | st.text(max_size=9), grown, max_leaves=9)).map(copy.deepcopy)
+    odd = st.one_of(
+        st.sampled_from(ODD), st.recursive(st.none() | st.integers() | st.text(max_size=9), grown, max_leaves=9)
+    ).map(copy.deepcopy)
     document = copy.deepcopy(document)
     for _ in range(draw(st.integers(1, edits))):
         path = draw(st.sampled_from(list(places(document))))

@@ -69,7 +69,8 @@ def files() -> list[bytes]:
 
 
 STRANGE: tuple[Callable[[Tensor], Any], ...] = (
-    lambda value: value * float("nan"), lambda value: value / 0, lambda value: value[None], lambda value: value.flatten(),
+    lambda value: value * float("nan"), lambda value: value / 0, lambda value: value[None],
+    lambda value: value.flatten(),
     lambda value: value[:0], lambda value: value.double(), lambda value: value.half(), lambda value: value.long(),
     lambda value: value.bool(), lambda value: value.to(torch.complex64), lambda value: value.float().to_sparse(),
     lambda value: value.float().new_zeros(1).expand(2**20, 2**20, 2**10),
@@ -79,8 +80,9 @@ STRANGE: tuple[Callable[[Tensor], Any], ...] = (
     lambda value: value.float().to(torch.float8_e4m3fn), lambda value: torch.nn.Parameter(value.float()),
 )  # fmt: skip
 NAMES = (
-    "", "x", "encoder.x", "blocks.1.norm1.weight", "pos_embed", "decoder.x", "module.cls_token", "grid_size", "mask_token",
-    "patch_embed.proj.weight", "norm.weight", "cls_token", "encoder_pos_embed", "encoder_to_decoder.weight",
+    "", "x", "encoder.x", "blocks.1.norm1.weight", "pos_embed", "decoder.x", "module.cls_token", "grid_size",
+    "mask_token", "patch_embed.proj.weight", "norm.weight",
+    "cls_token", "encoder_pos_embed", "encoder_to_decoder.weight",
     "encoder.patch_embed.proj.weight", "decoder_pred.weight", "patch_embedding.position_embeddings",
     "patch_embedding.patch_embeddings.weight", "decoder.encoder1.layer.conv1.conv.weight", 3, None, (1, 2), True,
 )  # fmt: skip
@@ -134,7 +136,12 @@ def odd_archives(draw: st.DrawFn) -> bytes:
 
 def traps() -> SearchStrategy[bytes]:
     """What would make a folder if it were executed."""
-    contents = [Trap(), {"model": Trap()}, {"model": states()[0] | {"head.bias": Trap()}}, {"model": {}, "args": Trap()}]
+    contents = [
+        Trap(),
+        {"model": Trap()},
+        {"model": states()[0] | {"head.bias": Trap()}},
+        {"model": {}, "args": Trap()},
+    ]
     plain = [pickle.dumps(content, protocol) for content in contents for protocol in (0, 2, 4)]
     return st.sampled_from([*plain, *(saved(content, new) for content in contents for new in (True, False))])
 

@@ -73,7 +73,9 @@ def odd_dicom(draw: st.DrawFn) -> bytes:
     dataset = dicom()
     with warnings.catch_warnings(), pydicom.config.disable_value_validation():
         warnings.simplefilter("ignore")
-        for name in draw(st.lists(st.sampled_from((*TAGS, *TEXTS, "NumberOfFrames", "PixelData")), min_size=1, max_size=3)):
+        for name in draw(
+            st.lists(st.sampled_from((*TAGS, *TEXTS, "NumberOfFrames", "PixelData")), min_size=1, max_size=3)
+        ):
             if name in TAGS:
                 setattr(dataset, name, draw(st.sampled_from(ODD_NUMBERS)))
             elif name == "PixelData":
