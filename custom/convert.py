@@ -114,7 +114,7 @@ def to_custom(weights: Weights, grid: Sequence[int] | None = None) -> Weights:
     read = FORMATS[name][1]
     try:
         done = read({key: value for key, value in weights.items() if key not in unused}, grid)
-    except (LookupError, TypeError, RuntimeError) as error:  # a tensor that is not there, or of other axes
+    except (LookupError, TypeError, RuntimeError, ArithmeticError) as error:  # a tensor that is not there, or of other axes
         raise InputError(
             f"{name} weights lack a tensor, or have one of another shape ({error}); export them again"
         ) from error
