@@ -114,10 +114,8 @@ def to_custom(weights: Weights, grid: Sequence[int] | None = None) -> Weights:
     read = FORMATS[name][1]
     try:
         done = read({key: value for key, value in weights.items() if key not in unused}, grid)
-    except (LookupError, TypeError, RuntimeError, ArithmeticError) as error:  # a tensor that is not there, or of other axes
-        raise InputError(
-            f"{name} weights lack a tensor, or have one of another shape ({error}); export them again"
-        ) from error
+    except (LookupError, TypeError, RuntimeError, ArithmeticError) as error:  # none, or one of other axes
+        raise InputError(f"{name} weights lack a tensor or have one of another shape ({error}); export it again") from error
     strange = [key for key in done if not re.search(OURS, key)]
     if strange:
         raise InputError(f"{name} weights hold {strange[0]!r}, for which there is no place; remove it from the file")
