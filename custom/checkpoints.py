@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from torch import Tensor, nn
@@ -51,25 +52,55 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise InputError(f"weights {path} do not exist; check the path, or train first")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        unpacked = unpacked_size(path)
+        content = torch.load(path, map_location="cpu", weights_only=True) if unpacked <= most_unpacked(path) else None
     except Exception as error:  # torch raises many kinds of errors for files that are not checkpoints
         raise InputError(
             f"{path} is not a checkpoint of plain tensors ({type(error).__name__}); export its state_dict"
         ) from error
+    if unpacked > most_unpacked(path):
+        raise InputError(f"{path} unpacks to {unpacked:,} bytes, many times its size; save it again with torch.save")
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}, not a state_dict; export the network's state_dict")
     return dict(content)
 
 
+def unpacked_size(path: str | Path) -> int:
+    """Bytes of an archive's members; 0 for another file."""
+    if not is_zipfile(path):
+        return 0
+    with ZipFile(path) as archive:
+        return sum(member.file_size for member in archive.infolist())
+
+
+def most_unpacked(path: str | Path) -> int:
+    """Bytes that a file may unpack to: torch itself compresses nothing."""
+    return max(2**30, 4 * Path(path).stat().st_size)
+
+
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The network's state_dict of a checkpoint, bare or under "model" or "state_dict"."""
+    """The network's state_dict of a checkpoint, bare or under "model" or "state_dict"; InputError if unusable."""
     content = read_checkpoint(path)
     for key in ("model", "state_dict"):
         if isinstance(content.get(key), Mapping):
             content = dict(content[key])
-    if not content or not all(isinstance(value, Tensor) for value in content.values()):
+    if not content or not all(isinstance(key, str) and is_plain(value) for key, value in content.items()):
         raise InputError(f"{path} holds no network weights; it needs a state_dict, bare or under 'model'")
+    broken = [
+        key for key, value in content.items() if not value.float().isfinite().all()
+    ]  # float8 has no test of its own
+    if broken:
+        raise InputError(
+            f"{path} holds NaN or infinite weights, first {broken[0]}; use a checkpoint from before training diverged"
+        )
     return content
+
+
+def is_plain(value: Any) -> bool:
+    """Whether this is a tensor of real numbers that are all there: not sparse, quantized or one number repeated."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized or value.is_complex():
+        return False
+    return value.device.type == "cpu" and value.nbytes <= value.untyped_storage().nbytes()
 
 
 HEADS = ("decoder.out.", "head.")  # the only parameters whose shape depends on the number of classes
@@ -99,11 +130,6 @@ def load_weights(network: nn.Module, path: str | Path, any_img_size: bool = Fals
             f"{path} is of another architecture than this {type(network).__name__}: {len(wrong)} tensors differ, "
             f"first {key} ({found.get(key, 'missing')} instead of {expected.get(key, 'nothing')}); "
             f"{remedy}"
-        )
-    broken = [key for key, value in weights.items() if not value.isfinite().all()]
-    if broken:
-        raise InputError(
-            f"{path} holds NaN or infinite weights, first {broken[0]}; use a checkpoint from before training diverged"
         )
     network.load_state_dict(weights)
     return network

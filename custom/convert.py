@@ -112,7 +112,10 @@ def to_custom(weights: Weights, grid: Sequence[int] | None = None) -> Weights:
     if unused:
         logger.info(f"left out {len(unused)} tensors that no output depends on, first {unused[0]}")
     read = FORMATS[name][1]
-    done = read({key: value for key, value in weights.items() if key not in unused}, grid)
+    try:
+        done = read({key: value for key, value in weights.items() if key not in unused}, grid)
+    except (LookupError, TypeError, RuntimeError, ArithmeticError) as error:  # none, or one of other axes
+        raise InputError(f"{name} weights lack a tensor or have one of another shape ({error}); export it") from error
     strange = [key for key in done if not re.search(OURS, key)]
     if strange:
         raise InputError(f"{name} weights hold {strange[0]!r}, for which there is no place; remove it from the file")

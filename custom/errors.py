@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from types import TracebackType
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, *FULL)  # what a disk or its rights forbid
+LONGEST = 600  # characters of a sentence: it may quote what a file holds, or what a library says of it
+# What a disk or its rights forbid, and what to do about it.
+DENIED = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its rights")
+DENIED |= dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free disk space") | {errno.ENAMETOOLONG: "shorten its name"}
 
 
 class InputError(ValueError):
@@ -38,10 +40,22 @@ def find_input_error(error: BaseException | None) -> InputError | None:
 
 
 def sentence_of(error: BaseException) -> str | None:
-    """The sentence of the InputError behind `error`, or None. One from a loader's worker process arrives as text.
+    """The sentence of the InputError behind `error`, on one line, or None; from a worker process it arrives as text.
 
     MONAI's own errors about `--tracking mlflow` count as well; an mlflow that is there but broken keeps its traceback.
     """
+    sentence = _sentence_of(error)
+    return None if sentence is None else on_one_line(sentence)
+
+
+def on_one_line(text: str) -> str:
+    """Printable text without line breaks, its middle left out where it is long."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    text = " ".join(plain.split()).removesuffix(".")
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+
+
+def _sentence_of(error: BaseException) -> str | None:
     for link in chain_of(error):
         if isinstance(link, ImportError) and "No module named 'mlflow'" in str(link).partition("\n")[0]:
             return "--tracking mlflow needs the package mlflow; install it (pip install mlflow) or leave --tracking out"
@@ -53,8 +67,8 @@ def sentence_of(error: BaseException) -> str | None:
     cause = find_input_error(error)
     denied = [link for link in chain_of(error) if isinstance(link, OSError) and link.errno in DENIED and link.filename]
     if cause is None and denied:
-        remedy = "free disk space" if denied[0].errno in FULL else "change its rights"
-        return f"{denied[0].filename} cannot be used: {denied[0].strerror}; {remedy} or choose another"
+        reason, remedy = denied[0].strerror, DENIED[denied[0].errno]
+        return f"{denied[0].filename} cannot be used: {reason}; {remedy} or choose another"
     return None if cause is None else str(cause)
 
 

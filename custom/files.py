@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import os
 import re
@@ -79,6 +80,23 @@ def remove_unfinished(path: str | Path) -> None:
     for left in Path(path).parent.glob(f".*.{Path(path).name}"):
         if re.fullmatch(r"\.\d+", left.name.removesuffix(f".{Path(path).name}")):
             left.unlink(missing_ok=True)
+
+
+def read_text(path: str | Path) -> str:
+    """A text file in UTF-8; InputError if it cannot be read as one."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as text ({error}); save it as UTF-8") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """What a JSON file holds; InputError if it cannot be read."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error}); repair or replace it") from error
 
 
 def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from .auc import bootstrap_aucs, calibration_error, interval, roc_auc
 from .errors import InputError
-from .files import case_name, write_csv
+from .files import case_name, read_json, write_csv
 from .handlers import is_main_process
 from .pictures_2d import draw_roc
 
@@ -231,7 +230,7 @@ class FindingsTable:
 
     def __call__(self, _: Engine) -> None:
         files = sorted(self.output_dir.glob("*_findings.json"))
-        contents = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        contents = [read_json(file) for file in files]
         rows = [[c["image"], *(c["probabilities"].get(name, "") for name in self.class_names)] for c in contents]
         write_csv(self.output_dir / "predictions.csv", ["image", *self.class_names], rows)
         logger.info(f"{len(rows)} images in {self.output_dir / 'predictions.csv'}")

@@ -38,18 +38,45 @@ def refuse_unknown_options(words: Sequence[str]) -> None:
     files = [Path(file) for file in as_list(given.get("config_file", ""))]
     if not files or not all(file.is_file() for file in files):
         return
-    parser = ConfigParser()
-    parser.read_config([str(file) for file in files])
-    config = parser.get()
+    config = parse_configs(files).get()
     known = {*inspect.signature(run).parameters, *DEFAULT_MLFLOW_SETTINGS["configs"]}
     others = other_options(files)
     for name in given:
         if name in known or (hint := unknown_part(name, config)) is None:
+            refuse_words(name, given[name], config)
             continue
         if name in others:
             logger.warning(f"option --{name} has no effect here; only {others[name]} reads it")
         else:
             raise InputError(f"option --{name} is none of this bundle's; {hint or 'correct it or leave it out'}")
+
+
+def refuse_words(name: str, text: str, config: Mapping[str, Any]) -> None:
+    """InputError for a word, no expression, as the value of an option whose default is a number, a list or a flag.
+
+    Any word counts as true, `false` as well; `true` is let through.
+    """
+    from fire.parser import DefaultParseValue  # MONAI's command line, which alone needs it
+
+    node: Any = config
+    for part in name.lstrip("+").replace("::", "#").split("#"):
+        node = child(node, part)
+    due = {int: "a number", float: "a number", list: "a list, [1,2,3]", bool: "True or False"}.get(type(node))
+    value = DefaultParseValue(text)
+    if due and isinstance(value, str) and not in_reference(value) and (type(node), value) != (bool, "true"):
+        raise InputError(f"option --{name} is {text!r}, where the config has {node}; give {due}")
+
+
+def parse_configs(files: Sequence[str | Path]) -> ConfigParser:
+    """Config files, later ones over earlier ones, nothing resolved; InputError if MONAI cannot read them."""
+    names, parser = [str(file) for file in files], ConfigParser()
+    try:
+        parser.read_config(names)
+    except Exception as error:  # of JSON or YAML, of a part that is not what it has to be, or of too many in each other
+        raise InputError(
+            f"{' and '.join(names)} cannot be read as configs ({error}); repair or replace them"
+        ) from error
+    return parser
 
 
 def options_in(words: Sequence[str]) -> dict[str, str]:
@@ -72,8 +99,8 @@ def as_list(text: str) -> list[str]:
     """Files of a `--config_file`: one, a list as Python writes it, or several with commas between."""
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text if Path(text).is_file() or "," not in text else text.split(",")
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two of brackets nested too deep
+        value = text.split(",") if "," in text else text
     return [str(file) for file in value] if isinstance(value, list | tuple) else [str(value)] * bool(value)
 
 

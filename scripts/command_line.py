@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,16 +12,24 @@ import fire
 
 from custom.errors import did_you_mean
 
+FLAG = r"(?:^|(?<==))(true|false)$"
 Commands = Callable[..., Any] | Mapping[str, Callable[..., Any]]
 
 
 def run_command_line(commands: Commands) -> None:
-    """Run a function, or one of several by name, with the options of this process; exit if one of them is unknown."""
-    words = sys.argv[1:]
+    """Run a function, or one of several by name, with the options of this process; exit if one of them is unknown.
+
+    `true` and `false` are flags, as in JSON; to fire they would be words, and both true.
+    """
+    words = sys.argv[1:] = [re.sub(FLAG, _capitalised, word) for word in sys.argv[1:]]
     function = commands.get(words[0] if words else "") if isinstance(commands, Mapping) else commands
     if function is not None:
         refuse_unknown(words, inspect.signature(function).parameters)
     fire.Fire(commands)
+
+
+def _capitalised(match: re.Match[str]) -> str:
+    return match[0].capitalize()
 
 
 def refuse_unknown(words: list[str], parameters: Mapping[str, inspect.Parameter]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import NIFTI_SUFFIXES, case_name, source_of
+from ..files import NIFTI_SUFFIXES, case_name, read_json, source_of
 from .contrasts import UNKNOWN, check_order, contrast_files, label_convention, label_file
 
 SECTIONS = ("training", "validation", "test")
@@ -136,10 +135,7 @@ def btcv_label(image: Path, folder: Path) -> Path | None:
 
 def json_lists(file: Path) -> dict[str, Any]:
     """The JSON object in `file`."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as JSON ({error}); repair or replace it") from error
+    content = read_json(file)
     lists = [content.get(section) for section in SECTIONS] if isinstance(content, dict) else []
     if not any(isinstance(cases, list) for cases in lists) or not all(
         isinstance(cases, list | None) for cases in lists
@@ -155,7 +151,7 @@ def named_cases(
     lookup = {name: case for case in known for name in (case.name, case.name.removeprefix("img"), case.images[0].name)}
     cases = []
     for item in items:
-        if isinstance(item, dict) and isinstance(item.get("image"), str | list):
+        if isinstance(item, dict) and is_image(item.get("image")):
             cases.append(listed_case(item, folder, source, contrasts))
         elif isinstance(item, str) and Path(item).name in lookup:
             cases.append(lookup[Path(item).name])
@@ -170,6 +166,11 @@ def named_cases(
             "each channel"
         )
     return cases
+
+
+def is_image(value: Any) -> bool:
+    """Whether this is a path, or a list of them."""
+    return bool(value) and all(isinstance(path, str) for path in (value if isinstance(value, list) else [value]))
 
 
 def listed_case(item: dict[str, Any], folder: Path, source: Path, contrasts: Sequence[str] | None) -> Case:

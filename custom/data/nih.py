@@ -7,6 +7,7 @@ and the official `train_val_list.txt` and `test_list.txt`.
 from __future__ import annotations
 
 import csv
+import io
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import read_text
 
 logger = logging.getLogger(__name__)
 
@@ -84,12 +86,15 @@ def read_entries(folder: Path, class_names: Sequence[str]) -> dict[str, Radiogra
             "images alone, probe_interval to 0"
         )
     files = image_files(folder)
-    with file.open(newline="", encoding="utf-8-sig") as opened:
-        rows = csv.DictReader(opened)
-        missing = [column for column in COLUMNS if column not in (rows.fieldnames or ())]
-        if missing:
-            raise InputError(f"{file} has no column {missing[0]!r}; use NIH's file, or name its columns so")
-        entries = [(row["Image Index"], read_row(row, class_names, file)) for row in rows]
+    try:
+        table = csv.DictReader(io.StringIO(read_text(file)))
+        rows = list(table)
+    except csv.Error as error:
+        raise InputError(f"{file} cannot be read as a table ({error}); use NIH's file") from error
+    missing = [column for column in COLUMNS if column not in (table.fieldnames or ())]
+    if missing:
+        raise InputError(f"{file} has no column {missing[0]!r}; use NIH's file, or name its columns so")
+    entries = [(row["Image Index"], read_row(row, class_names, file)) for row in rows]
     twice = [name for name, count in Counter(name for name, _ in entries).items() if count > 1]
     if twice:
         raise InputError(f"{file} describes {named(twice)} twice; remove one of the rows")
@@ -131,7 +136,7 @@ def image_files(folder: Path) -> dict[str, Path]:
 
 def listed(folder: Path, name: str, known: Mapping[str, Radiograph]) -> list[Radiograph]:
     """The images that an official list names, each once."""
-    lines = (folder / name).read_text(encoding="utf-8").splitlines()
+    lines = read_text(folder / name).splitlines()
     names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     lost = [image for image in names if image not in known]
     if lost:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import replacing
+from ..files import read_json, replacing
 from .choose import choose, grid
 from .execute import Executor, Say, locked
 from .plan import CHECKPOINTS, Plan
@@ -62,7 +62,7 @@ def remember(settings: Settings, folder: Path) -> None:
     """
     file, content = folder / "settings.json", json.loads(json.dumps(asdict(settings), default=list))
     if file.is_file():
-        earlier = json.loads(file.read_text(encoding="utf-8"))
+        earlier = read_json(file)
         changed = [name for name in content if name not in MAY_GROW and content[name] != earlier.get(name)]
         if changed:
             raise InputError(f"{folder} holds a comparison with another {changed[0]}; choose another output_dir")

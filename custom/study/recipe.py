@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
 
 from ..errors import InputError
-from ..options import unknown_part
+from ..options import parse_configs, unknown_part
 
 PRETRAINING_OF_CT = "mae_pretrain_ct"  # the sibling of a bundle that has no pretrain.json of its own
 
@@ -45,11 +45,16 @@ class Recipe:
 
 def find_recipe(bundle: str | Path) -> Recipe:
     """The recipe of a task bundle; InputError for a folder that is none."""
+    if not isinstance(bundle, str | Path) or "\0" in str(bundle):
+        raise InputError(f"bundle is {bundle!r}; set it to a folder such as bundles/unetr_btcv")
     bundle = Path(bundle).resolve()
     for stem in ("train", "evaluate"):
         if not (bundle / "configs" / f"{stem}.json").is_file():
             raise InputError(f"{bundle} has no configs/{stem}.json; set bundle to a folder such as bundles/unetr_btcv")
-    classifies = "Classifier" in str(read_config(bundle, ["train"])["network_def"].get("_target_"))
+    network = read_config(bundle, ["train"]).get("network_def")
+    if not isinstance(network, Mapping):
+        raise InputError(f"{bundle}/configs/train.json has no network_def; set bundle to one like bundles/unetr_btcv")
+    classifies = "Classifier" in str(network.get("_target_"))
     if (bundle / "configs" / "pretrain.json").is_file():
         stems = ("train", "pretrain")
         return Recipe(bundle, bundle, stems, (*stems, "pretrain_evaluate"), "pretrained.pt", classifies)
@@ -66,8 +71,7 @@ def config_files(bundle: Path, stems: Sequence[str]) -> list[str]:
 
 def read_parser(bundle: Path, stems: Sequence[str], options: Mapping[str, Any] | None = None) -> ConfigParser:
     """A bundle's config files with options set, nothing resolved yet."""
-    parser = ConfigParser()
-    parser.read_config(config_files(bundle, stems))
+    parser = parse_configs(config_files(bundle, stems))
     parser["bundle_root"] = str(bundle)
     for key, value in (options or {}).items():
         merge_kv(parser, key, value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, did_you_mean
+from ..files import read_json
 from .recipe import Recipe, check_options, find_recipe
 
 ARMS = {
@@ -118,6 +118,9 @@ def _flag(value: Any) -> bool:
 SINGLES = dict.fromkeys(("seeds", "pretraining_steps", "steps", "validations"), int) | {"probe": _flag}
 LISTS = {"arms": str, "cases": _case_count, "learning_rates": float, "layer_decays": float}
 
+OBJECTS = {"variants": {"half": {"masking_ratio": 0.5}}}
+OBJECTS |= {name: {"batch_size": 1} for name in ("shared", "pretraining", "fine_tuning")}
+
 
 def read_settings(file: str | Path | None = None, **given: Any) -> Settings:
     """Settings from a JSON file with `given` ones in their place; InputError for any that makes no sense."""
@@ -135,10 +138,11 @@ def read_settings(file: str | Path | None = None, **given: Any) -> Settings:
     for name, convert in SINGLES.items():
         if name in content:
             content[name] = _single(content[name], convert, name)
-    if not isinstance(content.get("variants", {}), Mapping):
-        raise InputError(
-            f"variants is {content['variants']!r}; give names with options, {{'half': {{'masking_ratio': 0.5}}}}"
-        )
+    for name, example in OBJECTS.items():
+        if not isinstance(content.get(name, {}), Mapping):
+            raise InputError(f"{name} is {content[name]!r}; give names with what belongs to them, such as {example}")
+    if not isinstance(content.get("weights", ""), str):
+        raise InputError(f"weights is {content['weights']!r}; give the path of a file")
     content["arms"] = tuple(dict.fromkeys((*content.get("arms", DEFAULT_ARMS), *content.get("variants", {}))))
     settings = Settings(**content)
     _check(settings)
@@ -148,10 +152,7 @@ def read_settings(file: str | Path | None = None, **given: Any) -> Settings:
 def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise InputError(f"settings file {file} does not exist; correct its path")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as JSON ({error}); correct the file or its path") from error
+    content = read_json(file)
     if not isinstance(content, dict):
         raise InputError(f"{file} is no JSON object; write it as {{'bundle': ..., 'dataset_dir': ...}}")
     return content
@@ -161,14 +162,14 @@ def _sequence(value: Any, convert: Any, name: str) -> tuple[Any, ...]:
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, Sequence) else [value]
     try:
         return tuple(dict.fromkeys(convert(part) for part in parts))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name} {value!r} is no list that fits; separate its members by commas") from error
 
 
 def _single(value: Any, convert: Any, name: str) -> Any:
     try:
         return convert(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name} is {value!r}; set it to something like {getattr(Settings, name)!r}") from error
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from nibabel import Nifti1Header, Nifti2Header
 from nibabel.filebasedimages import ImageFileError
 from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
@@ -19,24 +22,58 @@ from ..errors import InputError
 READ_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, RuntimeError, zlib.error)
 # Share of a voxel by which a label's geometry may differ from its image's: rounding in a header, not a shift.
 AFFINE_TOLERANCE = 1e-3
+DEFLATE = 1032  # the most bytes that one byte of a gzip file can stand for
+# What is larger is a damaged header, or data meant to fill the memory: 2 GiB held as float32, slices of 8192 x 8192.
+MOST_VOXELS, MOST_IN_SLICE = 2**29, 2**26
+LARGEST_HEADER = 2**26  # bytes, with extensions, which nibabel reads at once
 
 
-def check_header(path: Path, in_channels: int = 1) -> None:
-    """Check what can be known without reading voxels: the format, voxel type, axes, channels, affine and spacing."""
+def check_header(path: Path, in_channels: int = 1, whole: bool = False) -> None:
+    """Check what can be known without reading voxels: the format, voxel type, axes, channels, affine and spacing.
+
+    `whole`: that all voxels can be held at once, too.
+    """
     if not path.is_file():
         raise InputError(f"{path} does not exist; correct the path")
     try:
-        volume = nibabel.load(path)
-        with ImageOpener(path) as file:  # nibabel itself silently replaces a zero spacing by 1 mm
-            raw = type(volume.header).from_fileobj(file, check=False)
-    except READ_ERRORS as error:
+        raw = raw_header(path)
+        held = path.stat().st_size * (DEFLATE if path.suffix.lower() == ".gz" else 1)
+        volume = nibabel.load(path) if raw["vox_offset"] <= min(held, LARGEST_HEADER) else None
+    except Exception as error:  # nibabel raises many kinds of errors for files that are not NIfTI
         raise InputError(f"{path} is not a readable NIfTI file; export it again as .nii or .nii.gz") from error
+    if volume is None or prod(volume.shape) * volume.get_data_dtype().itemsize > held:
+        raise truncated(path)
     if volume.get_data_dtype().kind not in "iuf":
         raise InputError(f"{path} stores voxels of type {volume.get_data_dtype()}; convert it to plain numbers")
     check_shape(volume.shape, in_channels, path)
+    if whole:
+        check_size(volume.shape, path, "to be held at once")
     if raw["sform_code"] == 0:
         check_spacing(raw["pixdim"][1:4], path)
     check_affine(volume.affine, path)
+
+
+def raw_header(path: Path) -> Nifti1Header | Nifti2Header:
+    """The header as it is; nibabel itself silently replaces a zero spacing by 1 mm."""
+    with ImageOpener(path) as file:
+        block = file.read(Nifti2Header.sizeof_hdr)
+    sizes = (int.from_bytes(block[:4], order) for order in ("little", "big"))
+    kind = Nifti2Header if Nifti2Header.sizeof_hdr in sizes else Nifti1Header
+    return kind(block[: kind.sizeof_hdr], check=False)
+
+
+def truncated(path: str | Path) -> InputError:
+    """For a file that holds less than its header says, or something else."""
+    return InputError(f"{path} is truncated or damaged; copy or download it again")
+
+
+def check_size(shape: Sequence[int], path: Path, where: str) -> None:
+    """So many voxels can be held in memory; sizes below 1 are what is left of an overflow."""
+    if min(shape) < 1 or prod(shape) > MOST_VOXELS:
+        raise InputError(
+            f"{path} has more than {MOST_VOXELS:,} voxels {where}; correct the shape and voxel sizes in its header, or "
+            "crop it"
+        )
 
 
 def check_shape(shape: tuple[int, ...], in_channels: int, path: Path) -> None:
@@ -44,8 +81,10 @@ def check_shape(shape: tuple[int, ...], in_channels: int, path: Path) -> None:
     spatial, rest = shape[:3], list(shape[3:])
     while rest and rest[-1] == 1:
         rest.pop()
-    if len(spatial) < 3 or 0 in shape:
+    if len(spatial) < 3 or min(shape) < 1:
         raise InputError(f"{path} has shape {shape} where a 3D volume is due; give a volume (H, W, D)")
+    if shape[0] * shape[1] > MOST_IN_SLICE:
+        raise InputError(f"{path} has slices of {shape[0]} x {shape[1]} voxels, too large to be held; crop it")
     channels = rest[0] if rest else 1
     if channels != in_channels or len(rest) > 1:
         wanted = "(H, W, D)" if in_channels == 1 else f"(H, W, D, {in_channels})"
@@ -90,6 +129,8 @@ class IntensityCheck:
         """InputError where what was added is no image."""
         if self.bad:
             raise InputError(f"{path} has {self.bad} NaN or infinite voxels; replace them, for CT by -1024")
+        if not np.isfinite(np.float32(self.high - self.low)):
+            raise InputError(f"{path} has values from {self.low:g} to {self.high:g}, too far apart; scale them")
         if self.low == self.high:
             raise InputError(
                 f"{path} has no foreground, every voxel is {self.low:g}; leave this case out or replace it"

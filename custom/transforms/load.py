@@ -13,7 +13,7 @@ from monai.transforms import LoadImage, LoadImaged
 
 from ..errors import InputError
 from ..files import source_of
-from .checks import READ_ERRORS, check_header, check_image, check_same_grid, integer_label
+from .checks import READ_ERRORS, check_header, check_image, check_same_grid, integer_label, truncated
 
 
 class LoadVolumed(LoadImaged):
@@ -32,8 +32,8 @@ class LoadVolumed(LoadImaged):
 
     Raises:
         InputError: a missing, truncated or non-NIfTI file; another number of axes or channels; NaN or infinite voxels;
-            a constant image; a singular or non-finite affine, a zero spacing; a label, or a channel's file, whose
-            shape or affine does not fit; a label with unknown ids.
+            a constant image; a singular or non-finite affine, a zero spacing; more than 2^29 voxels; a label, or
+            a channel's file, whose shape or affine does not fit; a label with unknown ids.
     """
 
     def __init__(
@@ -70,17 +70,17 @@ class LoadVolumed(LoadImaged):
             loaded[key] = volume
         return self._checked(loaded, files)
 
-    def _read(self, image: str | Path | Sequence[str | Path], channels: int, reader: Any) -> Any:
-        """The volume of one file, or of one file a channel."""
+    def _read(self, image: str | Path | Sequence[str | Path], channels: int, reader: Any, whole: bool = True) -> Any:
+        """The volume of one file, or of one file a channel; with `whole`, not more than can be held."""
         if isinstance(image, str | Path):
-            check_header(Path(image), channels)
+            check_header(Path(image), channels, whole)
             return read_volume(self._loader, Path(image), reader)
         paths = [Path(path) for path in image]
         if len(paths) != channels:
             raise InputError(f"{source_of(paths)} has {len(paths)} files where {channels} are due; set in_channels")
         volumes = []
         for path in paths:
-            check_header(path)
+            check_header(path, whole=whole)
             volumes.append(read_volume(self._loader, path, reader))
         return stack_channels(volumes, paths)
 
@@ -101,7 +101,7 @@ def read_volume(loader: LoadImage, path: Path, reader: Any = None) -> Any:
     try:
         return loader(path, reader)
     except READ_ERRORS as error:
-        raise InputError(f"{path} is truncated or damaged; copy or download it again") from error
+        raise truncated(path) from error
 
 
 def stack_channels(volumes: Sequence[Any], paths: Sequence[Path]) -> Any:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..files import source_of
 from ..spacing import Grid, ras_grid, resample_slabs, slab_depth
-from .checks import READ_ERRORS, IntensityCheck, LabelCheck, check_same_grid
+from .checks import READ_ERRORS, IntensityCheck, LabelCheck, check_same_grid, check_size, truncated
 from .load import LoadVolumed
 
 
@@ -61,6 +61,9 @@ class LoadAtSpacingd(LoadVolumed, InvertibleTransform):
             path = Path(source_of(data[self.label_key]))
             check_same_grid(headers[self.image_key], headers[self.label_key], path)
         grids = {key: ras_grid(*native_grid(header), self.pixdim) for key, header in headers.items()}
+        sizes = " x ".join(f"{size:g}" for size in self.pixdim)
+        for key, grid in grids.items():
+            check_size((len(headers[key]), *grid.shape), Path(source_of(data[key])), f"of {sizes} mm")
         loaded = dict(data)
         in_slabs = reader is None and all(grid.separable for grid in grids.values())
         whole = {} if in_slabs else super().__call__(data, reader)
@@ -81,7 +84,7 @@ class LoadAtSpacingd(LoadVolumed, InvertibleTransform):
     def _header(self, image: str | Path | Sequence[str | Path], key: Hashable) -> MetaTensor:
         """What LoadVolumed would load, with one voxel (C, 1, 1, 1) in place of all."""
         channels = self.in_channels if key == self.image_key else 1
-        header = self._read(image, channels, HeaderReader(squeeze_non_spatial_dims=True))
+        header = self._read(image, channels, HeaderReader(squeeze_non_spatial_dims=True), whole=False)
         return header if self._loader.image_only else header[0]
 
     def _resampled(
@@ -136,8 +139,7 @@ def slabs_of(volume: Any, channel: tuple[int, ...], depth: int) -> Iterator[NDAr
         try:
             slab = volume.dataobj[(slice(None), slice(None), slice(start, start + depth), *channel)]
         except READ_ERRORS as error:
-            path = volume.get_filename()
-            raise InputError(f"{path} is truncated or damaged; copy or download it again") from error
+            raise truncated(volume.get_filename()) from error
         small = slab.dtype.kind in "iu" and slab.dtype.itemsize <= 2
         yield slab.astype(slab.dtype.newbyteorder("=") if small else np.float32, copy=False).T
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ from ..errors import InputError
 
 pydicom, HAS_PYDICOM = optional_import("pydicom")
 
-READ_ERRORS = (OSError, EOFError, ValueError, SyntaxError, RuntimeError, zlib.error, Image.DecompressionBombError)
+MOST_PIXELS = 2**26  # 8192 x 8192; what is larger is a damaged header, or a picture meant to fill the memory
+DEFLATED, MOST_DEFLATED = "1.2.840.10008.1.2.1.99", 2**20  # DICOM that pydicom unpacks whole, up to 1032-fold
 
 
 class LoadRadiographd(MapTransform):
@@ -64,7 +64,7 @@ def read_radiograph(path: Path) -> NDArray[np.uint8]:
         levels = read_dicom(path) if is_dicom(path) else read_picture(path)
     except InputError:
         raise
-    except READ_ERRORS as error:
+    except Exception as error:  # PIL and pydicom raise many kinds of errors for damaged files
         raise InputError(f"{path} is damaged or no PNG, JPEG or DICOM image ({error}); export it again") from error
     levels = levels if levels.dtype == np.uint8 else stretched(levels)
     if levels.min() == levels.max():
@@ -75,8 +75,15 @@ def read_radiograph(path: Path) -> NDArray[np.uint8]:
 def read_picture(path: Path) -> NDArray[Any]:
     """Grey levels (H, W) of a PNG or JPEG, uint8 unless it is deeper."""
     with Image.open(path) as image:
+        check_pixels(*image.size, path)
         deep = image.mode.startswith("I") or image.mode == "F"
         return np.asarray(image) if deep else np.asarray(image.convert("L"))
+
+
+def check_pixels(columns: int, rows: int, path: Path) -> None:
+    """The pixels that a header speaks of can be held in memory."""
+    if columns * rows > MOST_PIXELS:
+        raise InputError(f"{path} has {columns} x {rows} pixels, more than {MOST_PIXELS:,}; crop it or make it smaller")
 
 
 def read_dicom(path: Path) -> NDArray[np.uint8]:
@@ -84,9 +91,16 @@ def read_dicom(path: Path) -> NDArray[np.uint8]:
     if not HAS_PYDICOM:
         raise InputError(f"{path} is DICOM, which needs the package pydicom; install it with `pip install pydicom`")
     try:
+        syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
+        if syntax == DEFLATED and path.stat().st_size > MOST_DEFLATED:
+            raise InputError(f"{path} is deflated DICOM of more than {MOST_DEFLATED:,} bytes; export it uncompressed")
         dataset = pydicom.dcmread(path)
+        columns, rows, frames = (int(dataset.get(name) or 1) for name in ("Columns", "Rows", "NumberOfFrames"))
+        check_pixels(columns, rows * frames, path)
         pixels = dataset.pixel_array
         values = pydicom.pixels.apply_modality_lut(pixels, dataset).astype(np.float64)
+    except InputError:
+        raise
     except Exception as error:  # pydicom raises many kinds of errors for damaged files and missing decoders
         raise InputError(
             f"{path} has pixels that cannot be read ({error}); export it again, or install the decoder if one is named"

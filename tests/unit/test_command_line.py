@@ -32,6 +32,11 @@ def test_known_options_reach_the_function(monkeypatch: pytest.MonkeyPatch) -> No
     assert run(monkeypatch, anything, "--learning-rate", "1") == [("learning_rate",)]
 
 
+@pytest.mark.parametrize("words", [["--probe", "false"], ["--probe=false"], ["--probe", "False"]])
+def test_false_is_no_word(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, work, "out", *words) == [("out", "all", False)]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
