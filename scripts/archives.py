@@ -24,17 +24,19 @@ ENTRY = {"path", "url", "hash_val", "hash_type"}
 BROKEN = (zipfile.BadZipFile, EOFError, zlib.error, StructError, NotImplementedError, RuntimeError, ValueError)
 
 
-def unzip(archive: Path, output_dir: Path, expected: str = "") -> Path:
+def unzip(archive: Path, output_dir: Path, expected: str = "", fetch: bool = False) -> Path:
     """Unzip an archive that holds one folder to `output_dir`, the whole of it or nothing; returns that folder.
 
     Args:
         archive: a zip file.
         output_dir: made when missing; it must not hold a folder of that name.
         expected: the sha256 that the archive must have; "" for any.
+        fetch: download its large files as well, before the folder gets its name.
 
     Raises:
         InputError: another sha256, a file that is no whole zip, a member that is a link or whose name is absolute,
-            leads out of the folder or comes twice, an archive that claims to hold far more than it can.
+            leads out of the folder or comes twice, an archive that claims to hold far more than it can, or large files
+            that `fetch_large_files` refuses.
     """
     if not archive.is_file():
         raise InputError(f"{archive} does not exist; correct the path")
@@ -52,6 +54,8 @@ def unzip(archive: Path, output_dir: Path, expected: str = "") -> Path:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{archive} is no whole zip without a password ({error}); download it again") from error
+        if fetch:
+            fetch_large_files(Path(scratch) / target.name)
         (Path(scratch) / target.name).rename(target)
     return target
 
@@ -96,8 +100,10 @@ def fetch_large_files(bundle: Path) -> list[Path]:
         raise InputError(f"{bundle} has no large_files.yml; its weights are in models/ already, or it is no bundle")
     try:
         download_large_files(str(bundle))
-    except (HashCheckError, RuntimeError, OSError, ValueError) as error:
-        raise InputError(f"a large file of {bundle} cannot be used ({error}); delete it, or ask its owner") from error
+    except HashCheckError as error:
+        raise InputError(f"a large file of {bundle.name} has another hash than its list says; do not use it") from error
+    except (RuntimeError, OSError, ValueError) as error:
+        raise InputError(f"a large file of {bundle.name} cannot be downloaded ({error}); try again later") from error
     files = [bundle / entry["path"] for entry in entries]
     for path, entry in zip(files, entries, strict=True):
         if not path.is_file() or sha256(path) != entry["hash_val"].lower():  # MONAI is silent where it may not write

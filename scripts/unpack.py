@@ -7,7 +7,7 @@ from pathlib import Path
 
 from custom.errors import InputError, explain_errors
 
-from .archives import fetch_large_files, unzip
+from .archives import unzip
 from .command_line import run_command_line
 
 
@@ -27,10 +27,7 @@ def unpack(archive: str, output_dir: str, sha256: str = "", fetch: bool = False)
     expected = sha256 or (beside.read_text(encoding="utf-8").split() or [""])[0] if beside.is_file() or sha256 else ""
     if not expected:
         raise InputError(f"nothing says which sha256 {archive} must have; give --sha256, or put {beside} beside it")
-    folder = unzip(Path(archive), Path(output_dir), str(expected))
-    if fetch:
-        fetch_large_files(folder)
-    return str(folder)
+    return str(unzip(Path(archive), Path(output_dir), str(expected), fetch))
 
 
 if __name__ == "__main__":

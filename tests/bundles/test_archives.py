@@ -170,12 +170,25 @@ def test_large_files_arrive_and_are_checked_again_when_they_are_there(hosted: tu
     assert fetch_large_files(bundle) == [bundle / "models/model.pt"] == fetch_large_files(bundle)
     assert (bundle / "models/model.pt").read_bytes() == WEIGHTS
     (bundle / "models/model.pt").write_bytes(WEIGHTS[1:])
-    with pytest.raises(InputError, match="delete it"):
+    with pytest.raises(InputError, match="another hash"):
         fetch_large_files(bundle)
 
 
+def test_a_release_whose_weights_cannot_be_fetched_is_not_there_at_all(
+    hosted: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    entry = hosted[1]
+    for name, content in (("good", entry), ("bad", entry | {"hash_val": "0" * 64})):
+        listed = json.dumps({"large_files": [content]}).encode()
+        write_zip(tmp_path / f"{name}.zip", [("bundle/large_files.yml", listed)])
+    with pytest.raises(InputError, match="another hash"):
+        unzip(tmp_path / "bad.zip", tmp_path / "out", fetch=True)
+    assert not list((tmp_path / "out").iterdir())
+    assert (unzip(tmp_path / "good.zip", tmp_path / "out", fetch=True) / entry["path"]).read_bytes() == WEIGHTS
+
+
 @pytest.mark.parametrize(("change", "words"), [
-    ({"hash_val": "0" * 64}, "cannot be used"),
+    ({"hash_val": "0" * 64}, "another hash"),
     ({"hash_val": ""}, "no sha256"),
     ({"hash_type": "md5", "hash_val": hashlib.md5(WEIGHTS).hexdigest()}, "no sha256"),
     ({"hash_val": None}, "complete it"),
@@ -184,7 +197,7 @@ def test_large_files_arrive_and_are_checked_again_when_they_are_there(hosted: tu
     ({"path": "custom/__init__.py"}, "outside of models"),
     ({"path": "configs/inference.json"}, "outside of models"),
     ({"url": "file:///etc/hostname"}, "not on the web"),
-    ({"url": "http://127.0.0.1:9/none.pt"}, "cannot be used"),
+    ({"url": "http://127.0.0.1:9/none.pt"}, "cannot be downloaded"),
     ({"quiet": "no"}, "complete it"),
 ])  # fmt: skip
 @pytest.mark.parametrize("name", ["large_files.yml", "large_files.json"])
