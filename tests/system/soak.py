@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from monai.bundle import ConfigParser, run
+from tqdm import tqdm
 
 from scripts.command_line import run_command_line
 from scripts.tiny import IMAGES, LAYOUTS, ROOT, TINY, config_files, write_data, write_weights
@@ -106,6 +107,7 @@ def watched(handlers: str, place: Path, iterations: int) -> str:
 
 def soak(steps: int, inferences: int, folder: Path, most_growth: float) -> Iterator[tuple[Soaked, list[str]]]:
     """Every run and its faults, all in this process."""
+    tqdm.get_lock()  # a semaphore, which the first progress bar makes and the process keeps
     for name, options, measured in runs(steps, inferences, folder):
         before, start = usage(), time.monotonic()
         run(**options, logging_file=False)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-import shutil
+from base64 import b64encode
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import nibabel
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from custom.files import case_names
 from custom.study.results import without_folders
@@ -80,8 +86,17 @@ def test_the_search_finds_marks_in_every_format(tmp_path: Path) -> None:
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.nii.gz")}
     files |= {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.dcm")}
     assert set(found) == files and len(found[str(radiograph.relative_to(tmp_path))]) == 5
-    shutil.make_archive(str(tmp_path / "zipped" / "all"), "zip", tmp_path / "btcv" / "labelsTr")
-    assert marks_in(tmp_path / "zipped") == {"all.zip": [PATIENT]}
+
+
+def test_the_search_finds_marks_in_what_holds_other_files(tmp_path: Path) -> None:
+    text, picture = PngInfo(), BytesIO()
+    text.add_text("Title", PATIENT, zip=True)
+    Image.new("L", (4, 4)).save(picture, "png", pnginfo=text)
+    (tmp_path / "page.html").write_text(f'<img src="data:image/png;base64,{b64encode(picture.getvalue()).decode()}">')
+    np.savez_compressed(tmp_path / "arrays.npz", name=np.frombuffer(PATIENT.encode() * 50, np.uint8))
+    torch.save({"case": PATIENT}, tmp_path / "weights.pt")
+    (tmp_path / "log.gz").write_bytes(gzip.compress(b"nothing"))
+    assert marks_in(tmp_path) == {key: [PATIENT] for key in ("arrays.npz", "page.html", "weights.pt")}
 
 
 @pytest.mark.slow
