@@ -31,8 +31,9 @@ LABEL_RUN := $(CURDIR)/.venv-label/bin/python
 LABEL_READY := $(CURDIR)/.venv-label/.ready
 FEDERATED_RUN := $(CURDIR)/.venv-federated/bin/python
 FEDERATED_READY := $(CURDIR)/.venv-federated/.ready
+AUDIT_READY := $(CURDIR)/.venv-audit/.ready
 
-.PHONY: help env demo test lint pack bench label test-label federated test-federated clean
+.PHONY: help env demo test lint pack bench label test-label federated test-federated soak audit clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -100,5 +101,20 @@ federated: federated/data ## two sites pre-train and fine-tune in NVIDIA FLARE's
 test-federated: $(FEDERATED_READY) ## NVIDIA FLARE: what is averaged, and what leaves a site
 	$(FEDERATED_RUN) -m pytest tests/system/test_federated.py
 
+soak: $(READY) ## what takes too long for `make test`: 2,000 training steps, 500 inferences, more fuzzing; into soak/ (an hour)
+	rm -rf soak
+	$(RUN) -W ignore -m tests.system.soak --output_dir soak
+	HYPOTHESIS_PROFILE=soak $(RUN) -m pytest tests -k fuzz
+
+$(AUDIT_READY):
+	$(PYTHON) -m venv $(CURDIR)/.venv-audit
+	$(CURDIR)/.venv-audit/bin/pip install --quiet pip-audit
+	touch $(AUDIT_READY)
+
+audit: $(READY) $(AUDIT_READY) ## known vulnerabilities of all that is installed here, by pip-audit, which asks PyPI; fails if it cannot tell
+	for place in $(CURDIR)/.venv/lib/python3*/site-packages $(wildcard $(CURDIR)/.venv-*/lib/python3*/site-packages); do \
+		echo "$$place" && $(CURDIR)/.venv-audit/bin/pip-audit --strict --progress-spinner off --path "$$place" || exit 1; \
+	done
+
 clean: ## remove what the other targets made, but not .venv, nor label/, where trained weights are
-	rm -rf demo dist federated .pytest_cache .ruff_cache bundles/*/eval bundles/*/cache
+	rm -rf demo dist federated soak .pytest_cache .ruff_cache bundles/*/eval bundles/*/cache

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError
+
+logger = logging.getLogger(__name__)
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 RADIOGRAPH_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
@@ -25,6 +29,19 @@ def case_name(path: str | Path) -> str:
         if has_suffix(name, [suffix]):
             return name[: -len(suffix)]
     return name
+
+
+def case_names(paths: Iterable[str]) -> dict[str, str]:
+    """Path -> name in a table that is handed on. Cases of one name in different folders are numbered; the log tells."""
+    ordered = sorted(set(paths))
+    totals, seen, names = Counter(map(case_name, ordered)), Counter[str](), {}
+    for path in ordered:
+        name = case_name(path)
+        seen[name] += 1
+        names[path] = name if totals[name] == 1 else f"{name} ({seen[name]} of {totals[name]})"
+        if totals[name] > 1:
+            logger.info(f"the tables call {path} {names[path]}")
+    return names
 
 
 def has_suffix(name: str | Path, suffixes: Sequence[str]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from .auc import bootstrap_aucs, calibration_error, interval, roc_auc
 from .errors import InputError
-from .files import case_name, read_json, write_csv
+from .files import case_names, read_json, write_csv
 from .handlers import is_main_process
 from .pictures_2d import draw_roc
 
@@ -133,18 +132,13 @@ class FindingsReport:
         for name in ("auc", "average_precision", "calibration_error"):
             engine.state.metrics[f"{name}_mean"] = getattr(summary[-1], name)
         header = ["image", "patient", *self.class_names, *(f"{name} (label)" for name in self.class_names)]
-        columns = zip(named(scored), patients, scores, truth, strict=True)
+        names = case_names(scored)
+        columns = zip((names[path] for path in scored), patients, scores, truth, strict=True)
         rows = [[name, patient, *map(float, p), *map(int, t)] for name, patient, p, t in columns]
         write_csv(self.output_dir / "per_image.csv", header, rows)
         write_csv(self.output_dir / "summary.csv", Summary._fields, summary)
         draw_roc(truth, scores, self.class_names, self.output_dir / "roc.png")
         logger.info(table(summary, len(scored), len(set(patients))))
-
-
-def named(scored: Scored) -> list[str]:
-    """Names of the images; files of the same name in different folders are told apart by their whole path."""
-    names = Counter(map(case_name, scored))
-    return [case_name(path) if names[case_name(path)] == 1 else path for path in scored]
 
 
 def plain(value: Tensor) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from nibabel.affines import voxel_sizes
 from torch import Tensor
 
 from .errors import InputError
-from .files import case_name, case_path, write_csv
+from .files import case_names, case_path, write_csv
 from .scores import (
     BRATS_DICE,
     BRATS_HD95,
@@ -204,13 +203,13 @@ def _gather(scores: Scores) -> Scores:
 
 
 def _case_rows(scores: Scores, class_names: Sequence[str]) -> list[list[Any]]:
-    """Rows of per_case.csv; files of the same name in different folders are told apart by their whole path."""
-    names = Counter(case_name(path) for path in scores)
-    rows = []
+    """Rows of per_case.csv."""
+    names, rows = case_names(scores), []
     for path, values in scores.items():
-        name = case_name(path) if names[case_name(path)] == 1 else path
         for index, organ in enumerate(class_names):
-            rows.append([name, organ, *(values[metric][index] if metric in values else np.nan for metric in METRICS)])
+            rows.append(
+                [names[path], organ, *(values[metric][index] if metric in values else np.nan for metric in METRICS)]
+            )
     return rows
 
 

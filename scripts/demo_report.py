@@ -22,6 +22,7 @@ from custom.scores import bootstrap_interval
 
 from .demo_tasks import Task
 
+ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = Path(__file__).with_name("demo_report.html")
 COLOURS = {"scratch": "#b3541e", "pretrained": "#1f5fa8"}
 LABELS = {"scratch": "from scratch", "pretrained": "self pre-trained"}
@@ -37,12 +38,13 @@ class Step:
     options: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def command(self) -> str:
-        """The command line that does the same, from the project's root."""
+    def command(self, folder: Path) -> str:
+        """The command line that does the same, from the project's root; of a `folder` elsewhere it tells the name."""
+        shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder.name
         files = [f"bundles/{self.bundle}/configs/{name}.json" for name in self.configs]
         words = ["python", "-m", "monai.bundle", "run", "--config_file", files[0] if len(files) == 1 else str(files)]
         for key, value in ({"bundle_root": f"bundles/{self.bundle}"} | self.options).items():
-            words += [f"--{key}", str(value)]
+            words += [f"--{key}", str(value).replace(str(folder), str(shown))]
         return " ".join(f'"{word}"' if "'" in word else shlex.quote(word) for word in words)
 
 
@@ -192,8 +194,8 @@ def write_report(
     pictures = {"reconstruction": f"pretraining/{case}_reconstruction.png", "overlay": f"pretrained/{case}_overlay.png"}
     images = {name: base64.b64encode((folder / path).read_bytes()).decode() for name, path in pictures.items()}
     page = Template(TEMPLATE.read_text(), autoescape=True).render(
-        comparison=comparison, task=task, number=number, unseen=unseen, steps=steps, minutes=seconds / 60,
-        images=images,
+        comparison=comparison, folder=folder, task=task, number=number, unseen=unseen, steps=steps,
+        minutes=seconds / 60, images=images,
         pretraining=draw_pretraining(folder), fine_tuning=draw_fine_tuning(folder),
         machine=f"{os.cpu_count()} CPU cores, {platform.machine()}",
     )  # fmt: skip

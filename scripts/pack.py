@@ -12,7 +12,6 @@ import json
 import logging
 import re
 import shutil
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +21,7 @@ import yaml
 
 from custom.errors import InputError, explain_errors
 
+from . import archives
 from .bundle_files import copy_bundle
 from .release_checks import CHECKS, Check, Release, faults_of
 from .release_files import publish, refuse_target, sha256, write_archive
@@ -154,8 +154,7 @@ def list_weights(folder: Path, weights: Sequence[Path], url: str) -> None:
 
 def unzip(archive: Path, folder: Path, models: Path) -> Path:
     """Unzip a release to `folder`, with hosted weights in their place; returns it."""
-    with zipfile.ZipFile(archive) as file:
-        file.extractall(folder.parent)
+    archives.unzip(archive, folder.parent)
     place = folder / "models"
     place.mkdir(exist_ok=True)
     for path in models.glob("*.pt"):

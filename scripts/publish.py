@@ -11,7 +11,7 @@ from typing import Any
 
 from custom.errors import InputError, explain_errors
 from custom.files import replacing
-from custom.study.report import shown
+from custom.study.results import without_folders
 
 from .command_line import run_command_line
 
@@ -38,7 +38,7 @@ def publish(output_dir: str, target: str) -> None:
         (folder / name).unlink(missing_ok=True)
     shutil.copytree(source / "figures", folder, dirs_exist_ok=True)
     summary = json.loads((source / "summary.json").read_text(encoding="utf-8"))
-    summary["settings"] = shown(summary["settings"])
+    summary["settings"] = without_folders(summary["settings"])
     with replacing(folder / "summary.json") as beside:
         beside.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     with replacing(folder / "results.csv.gz") as beside:  # of the same numbers always the same bytes

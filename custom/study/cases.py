@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..files import case_name, replacing, source_of
+from ..files import case_names, replacing, source_of
 from .recipe import read_parser
 from .settings import Settings
 
@@ -109,11 +109,11 @@ class CaseLists:
         return self.folder / f"{name}.json"
 
     def sources(self, name: str) -> dict[str, int]:
-        """The number of the folder of each image of a section, by its name and, as that may repeat, its path."""
+        """The number of the folder of each image of a section, by its name in the tables."""
         given = self.settings.dataset_dir
         folders = [given] if isinstance(given, str) else list(given)
         numbers = {item["image"]: source_of_image(item["image"], folders) for item in self.sections[name]}
-        return {case_name(path): number for path, number in numbers.items()} | numbers
+        return {name: numbers[path] for path, name in case_names(numbers).items()}
 
     def _all(self) -> Iterator[tuple[str, list[Item]]]:
         for name, items in self.sections.items():

@@ -32,17 +32,11 @@ def write_report(results: Results, folder: Path) -> Path:
         classes=class_rows(summary, largest), figures={name: embedded(content) for name, content in figures.items()},
         reconstructions=reconstructions(results), hours=hours(folder), count=len,
         sections=summary["sections"], bundle=plan.recipe.bundle.name,
-        settings=json.dumps(shown(summary["settings"]), indent=1),
+        settings=json.dumps(summary["settings"], indent=1),
     )  # fmt: skip
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
-
-
-def shown(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings without folders, whose names a report that is handed on should not tell."""
-    return {key: Path(str(value)).name if key in ("bundle", "weights") else value for key, value in settings.items()
-            if key != "dataset_dir"}  # fmt: skip
 
 
 def class_rows(summary: dict[str, Any], cases: int) -> list[tuple[str, dict[str, float]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,7 +49,8 @@ class Results:
         """Everything the report shows as numbers."""
         plan = self.plan
         return {
-            "answer": answer(self), "metric": plan.recipe.metric, "settings": asdict(plan.settings),
+            "answer": answer(self), "metric": plan.recipe.metric,
+            "settings": without_folders(asdict(plan.settings)),
             "sections": {name: len(items) for name, items in plan.lists.sections.items()},
             "step_flops": {kind: plan.costs.step_flops(kind) for kind in ("pretraining", "fine_tuning")},
             "labels": {key[0]: plan.settings.label(key[0]) for key in self.scores},
@@ -82,6 +84,18 @@ class Results:
                     row = {"arm": arm, "against": other, "cases": cases, "checkpoint": checkpoint}
                     found.append(row | self.difference(arm, cases, other, checkpoint)._asdict())
         return found
+
+
+def without_folders(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as results may tell them, which are handed on; settings.json keeps the folders."""
+    return {key: _without_folder(value) for key, value in settings.items() if key != "dataset_dir"}
+
+
+def _without_folder(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_folder(inner) for key, inner in value.items()}
+    path = isinstance(value, str) and "/" in value and not re.fullmatch(r"\d+/\d+", value)  # that is a split
+    return Path(value).name if path else value
 
 
 def gather(plan: Plan, choices: Choices) -> Results:

@@ -153,7 +153,7 @@ def test_a_case_seen_twice_counts_once_but_equal_names_in_two_folders_are_two_ca
     other = item("/other/case0.nii.gz", blobs(8), blobs(9))
     evaluate([first, second, first, other], SegmentationReport(tmp_path, ORGANS))
     names = {row["case"] for row in rows(tmp_path / "per_case.csv")}
-    assert names == {"/data/case0.nii.gz", "case1", "/other/case0.nii.gz"}
+    assert names == {"case0 (1 of 2)", "case0 (2 of 2)", "case1"}
 
 
 def test_a_second_run_reports_its_own_cases_only(tmp_path) -> None:

@@ -1,0 +1,36 @@
+"""A release of others into a folder, checked: `python -m scripts.unpack ARCHIVE FOLDER`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from custom.errors import InputError, explain_errors
+
+from .archives import unzip
+from .command_line import run_command_line
+
+
+def unpack(archive: str, output_dir: str, sha256: str = "", fetch: bool = False) -> str:
+    """Unzip a bundle's archive, or nothing of it; returns the bundle's folder.
+
+    Args:
+        archive: a zip as `make pack` writes it; without it in `sha256`, its hash is read from ARCHIVE.sha256.
+        output_dir: where the bundle's folder goes.
+        sha256: the hash that the owner of the archive told you.
+        fetch: whether to download the files in large_files.yml as well, each with a sha256 of its own.
+
+    Raises:
+        InputError: no hash to compare with, or whatever is wrong with archive or downloads.
+    """
+    beside = Path(f"{archive}.sha256")
+    expected = sha256 or (beside.read_text(encoding="utf-8").split() or [""])[0] if beside.is_file() or sha256 else ""
+    if not expected:
+        raise InputError(f"nothing says which sha256 {archive} must have; give --sha256, or put {beside} beside it")
+    return str(unzip(Path(archive), Path(output_dir), str(expected), fetch))
+
+
+if __name__ == "__main__":
+    explain_errors()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    run_command_line(unpack)
