@@ -74,9 +74,9 @@ def note_writes(file: Path) -> None:
 
     def note(event: str, values: tuple[Any, ...]) -> None:
         writes = event in ("os.rename", "os.link") or (event == "open" and bool((values[2] or 0) & WRITING))
-        if writes and isinstance(values[0], str | os.PathLike):
+        if writes and isinstance(values[0], str | bytes | os.PathLike):
             places = values[:1] if event == "open" else values[:2]
-            notes.writelines(f"{Path(place).absolute()}\n" for place in places)
+            notes.writelines(f"{Path(os.fsdecode(place)).absolute()}\n" for place in places)
 
     sys.addaudithook(note)
 
