@@ -6,13 +6,13 @@ import csv
 import json
 import logging
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from .errors import InputError
 
@@ -79,7 +79,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     A killed run leaves the old file or the new one, never half of one. Makes the folder. InputError if it cannot write.
     """
     path = Path(path)
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    number = uuid4().int >> 64  # not the process id, which two machines that share the folder may have at once
+    beside = path.with_name(f".{number}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -53,12 +55,29 @@ class MaskedPatchLoss(nn.Module):
         """`target` holds "image" (B, C, H, W, D) and "valid" (B, 1, H, W, D), False where a crop was padded,
         or None if nothing was.
 
-        Returns a scalar: padding is left out, voxel by voxel.
+        Returns a scalar: padding is left out, voxel by voxel. Of several processes that train together, the mean of
+        their losses is that of all their crops as one batch.
         """
         image, valid = target["image"], target["valid"]
         patches = gather_tokens(patchify(image.float(), self.patch_size), prediction.hidden)
         if valid is None:
-            return functional.mse_loss(prediction.values.float(), self.normalised(patches))
+            mean = functional.mse_loss(prediction.values.float(), self.normalised(patches))
+            return over_processes(mean, patches.numel())
         weight = gather_tokens(self.weight(image, valid), prediction.hidden)
         error = (prediction.values.float() - self.normalised(patches, weight)).square()
-        return (error * weight).sum() / weight.sum().clamp_min(1)
+        count = weight.sum()
+        return over_processes((error * weight).sum() / count.clamp_min(1), count)
+
+
+def over_processes(loss: Tensor, count: float | Tensor) -> Tensor:
+    """A mean over `count` voxels, scaled so that its mean over processes is that over the voxels of all of them.
+
+    Processes must call it at the same time where gradients are recorded, as in a training step; elsewhere, and in a
+    single process, `loss` is returned as it is.
+    """
+    if not (torch.is_grad_enabled() and dist.is_available() and dist.is_initialized()):
+        return loss
+    own = torch.as_tensor(count, dtype=torch.float32, device=loss.device)
+    total = own.clone()
+    dist.all_reduce(total)
+    return loss * (own * dist.get_world_size() / total.clamp_min(1))

@@ -1,6 +1,6 @@
 """From image files to crops: lists of cases, a cache of preprocessed volumes, and the datasets that read it."""
 
-from .crops import CropDataset, EpochSampler
+from .crops import CropDataset, EpochSampler, each_case_once
 from .datalists import datalist, input_images
 from .entries import CachedVolume
 from .images import ImageDataset
@@ -18,6 +18,7 @@ __all__ = [
     "VolumeCache",
     "VolumeDataset",
     "datalist",
+    "each_case_once",
     "input_images",
     "input_radiographs",
     "nih_datalist",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data import DistributedSampler as CasesOfRank
 from monai.data import MetaTensor
 from monai.transforms import Compose, Randomizable
 from torch import Tensor
@@ -130,6 +131,20 @@ class EpochSampler(DistributedSampler):
     def __iter__(self) -> Iterator[int]:
         first = self.epoch * len(self.dataset)
         return iter([first + case for case in super().__iter__()])
+
+
+def each_case_once(dataset: Sized) -> CasesOfRank:
+    """A sampler that divides `dataset` among processes, in order and without repeating a case to make shares equal.
+
+    InputError where a process would have none, because MONAI's metrics are gathered from all.
+    """
+    world_size = rank_and_world_size()[1]
+    if len(dataset) < world_size:
+        raise InputError(
+            f"{len(dataset)} cases are too few for {world_size} processes; start fewer, or leave more cases for "
+            "validation or test"
+        )
+    return CasesOfRank(dataset, even_divisible=False, shuffle=False)
 
 
 def random_state(*keys: int) -> np.random.RandomState:

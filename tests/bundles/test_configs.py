@@ -83,3 +83,17 @@ def test_paper_config_has_the_published_recipe(name: str, files: list[str], expe
     common = {"batch_size": 6, "weight_decay": 0.05, "hidden_size": 768, "num_layers": 12, "num_heads": 12}
     for key, value in (common | expected).items():
         assert workflow.parser.get_parsed_content(key) == pytest.approx(value), key
+
+
+@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+def test_the_published_learning_rate_follows_the_batch_of_all_processes(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = []
+    for processes, batch in ((1, 8), (4, 2)):
+        monkeypatch.setenv("WORLD_SIZE", str(processes))
+        parser = ConfigWorkflow(
+            [str(file) for file in config_files(bundle, ["train", "paper"])], batch_size=batch
+        ).parser
+        rates.append(parser.get_parsed_content("learning_rate"))
+    assert rates[0] == pytest.approx(rates[1]) and rates[0] > 0

@@ -13,7 +13,7 @@ from torch import nn
 
 from custom.checkpoints import load_weights, read_checkpoint, read_weights, write_checkpoint
 from custom.errors import InputError
-from custom.files import case_name, replacing
+from custom.files import case_name, remove_unfinished, replacing
 from custom.networks import MAE
 
 
@@ -58,6 +58,15 @@ def test_a_finished_file_appears_at_once_by_a_change_of_name(tmp_path: Path) -> 
         assert path.read_text() == "old" and beside.parent == path.parent
         written = beside.stat().st_ino
     assert path.read_text() == "new" and path.stat().st_ino == written
+
+
+def test_processes_of_two_machines_with_one_id_write_to_names_of_their_own(tmp_path: Path) -> None:
+    with replacing(tmp_path / "shared") as one, replacing(tmp_path / "shared") as other:
+        one.touch(), other.touch()
+        assert one != other
+        remove_unfinished(tmp_path / "shared")  # as after a kill
+        assert not one.exists() and not other.exists()
+        one.touch(), other.touch()
 
 
 def test_an_unfinished_checkpoint_never_replaces_a_finished_one(tmp_path: Path) -> None:
