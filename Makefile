@@ -104,7 +104,7 @@ test-federated: $(FEDERATED_READY) ## NVIDIA FLARE: what is averaged, and what l
 soak: $(READY) ## what takes too long for `make test`: 2,000 training steps, 500 inferences, more fuzzing; into soak/ (an hour)
 	rm -rf soak
 	$(RUN) -W ignore -m tests.system.soak --output_dir soak
-	HYPOTHESIS_PROFILE=soak $(RUN) -m pytest tests -k fuzz
+	HYPOTHESIS_PROFILE=soak $(RUN) -m pytest tests/fuzz --timeout 7200
 
 $(AUDIT_READY):
 	$(PYTHON) -m venv $(CURDIR)/.venv-audit
