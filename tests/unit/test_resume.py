@@ -17,11 +17,12 @@ from torch.utils.data import Dataset
 from custom.checkpoints import read_checkpoint
 from custom.data import EpochSampler
 from custom.errors import InputError
-from custom.handlers import ClipGradients, EarlyStop, Resumable, random_states, set_random_states
+from custom.handlers import ClipGradients, EarlyStop
 from custom.losses import MaskedPatchLoss
 from custom.networks import MAE, UNETR, MaskedPretraining
 from custom.optim import adamw, warmup_cosine
 from custom.pretraining import prepare_batch
+from custom.resume import Resumable, random_states, set_random_states
 
 
 class Crops(Dataset):
