@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile, is_zipfile
+from zipfile import ZipFile
 
 import torch
 from torch import Tensor, nn
@@ -47,35 +48,45 @@ def keep(path: Path, previous: Path) -> None:
         path.replace(previous)
 
 
+ARCHIVE = b"PK\3\4"  # begins what torch reads as an archive, whatever else it may be
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint as a dictionary of plain values and tensors on the CPU; InputError if it is not one."""
     if not Path(path).is_file():
         raise InputError(f"weights {path} do not exist; check the path, or train first")
     try:
-        unpacked = unpacked_size(path)
-        content = torch.load(path, map_location="cpu", weights_only=True) if unpacked <= most_unpacked(path) else None
+        content = torch.load(checked(Path(path)), map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except Exception as error:  # torch raises many kinds of errors for files that are not checkpoints
         raise InputError(
             f"{path} is not a checkpoint of plain tensors ({type(error).__name__}); export its state_dict"
         ) from error
-    if unpacked > most_unpacked(path):
-        raise InputError(f"{path} unpacks to {unpacked:,} bytes, many times its size; save it again with torch.save")
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}, not a state_dict; export the network's state_dict")
     return dict(content)
 
 
-def unpacked_size(path: str | Path) -> int:
-    """Bytes of an archive's members; 0 for another file."""
-    if not is_zipfile(path):
-        return 0
-    with ZipFile(path) as archive:
-        return sum(member.file_size for member in archive.infolist())
+def checked(path: Path) -> Path | BytesIO:
+    """What torch is to load: a file that takes no more memory than its size says; else InputError.
 
-
-def most_unpacked(path: str | Path) -> int:
-    """Bytes that a file may unpack to: torch itself compresses nothing."""
-    return max(2**30, 4 * Path(path).stat().st_size)
+    torch itself compresses nothing, and needs no array of bytes, the one thing that it lets a pickle make of any size.
+    Files from before torch 1.6, which may claim any length, are read before.
+    """
+    with path.open("rb") as file:
+        start = file.read(len(ARCHIVE))
+    if start == ARCHIVE:
+        with ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+            if unpacked > max(2**30, 4 * path.stat().st_size):
+                raise InputError(f"{path} unpacks to {unpacked:,} bytes, many times its size; save it with torch.save")
+            pickles = [archive.read(name) for name in archive.namelist() if name.endswith(".pkl")]
+    else:
+        pickles = [path.read_bytes()]
+    if any(b"bytearray" in content for content in pickles):
+        raise InputError(f"{path} would make an array of bytes, which no weights need; do not use it")
+    return path if start == ARCHIVE else BytesIO(pickles[0])
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -84,21 +95,24 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     for key in ("model", "state_dict"):
         if isinstance(content.get(key), Mapping):
             content = dict(content[key])
-    if not content or not all(isinstance(key, str) and is_plain(value) for key, value in content.items()):
+    if not content or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()):
         raise InputError(f"{path} holds no network weights; it needs a state_dict, bare or under 'model'")
-    broken = [
-        key for key, value in content.items() if not value.float().isfinite().all()
-    ]  # float8 has no test of its own
-    if broken:
-        raise InputError(
-            f"{path} holds NaN or infinite weights, first {broken[0]}; use a checkpoint from before training diverged"
-        )
+    if strange := [key for key, value in content.items() if not is_plain(value)]:
+        raise InputError(f"{path} holds {strange[0]!r}, a sparse, quantized, complex or expanded tensor; save it dense")
     return content
 
 
-def is_plain(value: Any) -> bool:
+def check_finite(weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """InputError where weights that a network is to take are not numbers."""
+    if broken := [key for key, value in weights.items() if not value.double().isfinite().all()]:
+        raise InputError(
+            f"{path} holds NaN or infinite weights, first {broken[0]}; use a checkpoint from before training diverged"
+        )
+
+
+def is_plain(value: Tensor) -> bool:
     """Whether this is a tensor of real numbers that are all there: not sparse, quantized or one number repeated."""
-    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized or value.is_complex():
+    if value.layout != torch.strided or value.is_quantized or value.is_complex():
         return False
     return value.device.type == "cpu" and value.nbytes <= value.untyped_storage().nbytes()
 
@@ -131,6 +145,7 @@ def load_weights(network: nn.Module, path: str | Path, any_img_size: bool = Fals
             f"first {key} ({found.get(key, 'missing')} instead of {expected.get(key, 'nothing')}); "
             f"{remedy}"
         )
+    check_finite(weights, path)
     network.load_state_dict(weights)
     return network
 

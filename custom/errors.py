@@ -55,8 +55,16 @@ def on_one_line(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether Python, numpy or torch could not have the memory that they asked for."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
+
+
 def _sentence_of(error: BaseException) -> str | None:
     for link in chain_of(error):
+        if lacks_memory(link):
+            wanted = str(link) or type(link).__name__
+            return f"there is not enough memory ({wanted}); close other programs, or use smaller images or batches"
         if isinstance(link, ImportError) and "No module named 'mlflow'" in str(link).partition("\n")[0]:
             return "--tracking mlflow needs the package mlflow; install it (pip install mlflow) or leave --tracking out"
         if isinstance(link, ValueError) and "tracking_uri=" in str(link):

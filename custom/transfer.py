@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from .checkpoints import read_weights
+from .checkpoints import check_finite, read_weights
 from .errors import InputError
 from .networks.tokens import interpolate_position
 from .networks.vit import ViT
@@ -48,6 +48,7 @@ def load_encoder(network: nn.Module, path: str | Path | None) -> nn.Module:
     unused = sorted(set(source) - set(target))
     if unused:
         raise InputError(f"{path} has encoder tensors without a place, first {unused[0]}; use its depth and width")
+    check_finite(target, path)
     encoder.load_state_dict(target)
     _report(notes, prefix, [name for name, _ in network.named_parameters()])
     return network

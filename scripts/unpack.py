@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from custom.errors import InputError, explain_errors
+from custom.files import read_text
 
 from .archives import unzip
 from .command_line import run_command_line
@@ -23,11 +24,16 @@ def unpack(archive: str, output_dir: str, sha256: str = "", fetch: bool = False)
     Raises:
         InputError: no hash to compare with, or whatever is wrong with archive or downloads.
     """
-    beside = Path(f"{archive}.sha256")
-    expected = sha256 or (beside.read_text(encoding="utf-8").split() or [""])[0] if beside.is_file() or sha256 else ""
-    if not expected:
-        raise InputError(f"nothing says which sha256 {archive} must have; give --sha256, or put {beside} beside it")
-    return str(unzip(Path(archive), Path(output_dir), str(expected), fetch))
+    expected = str(sha256) or hash_beside(Path(f"{archive}.sha256"))
+    return str(unzip(Path(archive), Path(output_dir), expected, fetch))
+
+
+def hash_beside(file: Path) -> str:
+    """The hash in a file as sha256sum writes it; InputError where there is none."""
+    words = read_text(file).split() if file.is_file() else []
+    if not words:
+        raise InputError(f"nothing says which sha256 the archive must have; give --sha256, or put {file} beside it")
+    return words[0]
 
 
 if __name__ == "__main__":

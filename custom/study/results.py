@@ -94,8 +94,10 @@ def without_folders(settings: dict[str, Any]) -> dict[str, Any]:
 def _without_folder(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _without_folder(inner) for key, inner in value.items()}
-    path = isinstance(value, str) and "/" in value and not re.fullmatch(r"\d+/\d+", value)  # that is a split
-    return Path(value).name if path else value
+    if isinstance(value, list | tuple):
+        return [_without_folder(inner) for inner in value]
+    kept = not isinstance(value, str) or value.startswith(("$", "@", "%")) or re.fullmatch(r"\d+/\d+", value)
+    return value if kept else Path(value).name or value  # a split such as 0/5 and an expression are no paths
 
 
 def gather(plan: Plan, choices: Choices) -> Results:

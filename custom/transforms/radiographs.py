@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from ..errors import InputError
 
 pydicom, HAS_PYDICOM = optional_import("pydicom")
 
+FORMATS = ("PNG", "JPEG")  # PIL knows others by their content, and for PostScript starts another program
 MOST_PIXELS = 2**26  # 8192 x 8192; what is larger is a damaged header, or a picture meant to fill the memory
-DEFLATED, MOST_DEFLATED = "1.2.840.10008.1.2.1.99", 2**20  # DICOM that pydicom unpacks whole, up to 1032-fold
+DEFLATED, MOST_DEFLATED = b"1.2.840.10008.1.2.1.99", 2**20  # DICOM that pydicom unpacks whole, up to 1032-fold
 
 
 class LoadRadiographd(MapTransform):
@@ -74,7 +76,7 @@ def read_radiograph(path: Path) -> NDArray[np.uint8]:
 
 def read_picture(path: Path) -> NDArray[Any]:
     """Grey levels (H, W) of a PNG or JPEG, uint8 unless it is deeper."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         check_pixels(*image.size, path)
         deep = image.mode.startswith("I") or image.mode == "F"
         return np.asarray(image) if deep else np.asarray(image.convert("L"))
@@ -91,10 +93,10 @@ def read_dicom(path: Path) -> NDArray[np.uint8]:
     if not HAS_PYDICOM:
         raise InputError(f"{path} is DICOM, which needs the package pydicom; install it with `pip install pydicom`")
     try:
-        syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
-        if syntax == DEFLATED and path.stat().st_size > MOST_DEFLATED:
+        content = path.read_bytes()  # of a file, pydicom would ask for as much memory as a damaged length says
+        if DEFLATED in content and len(content) > MOST_DEFLATED:
             raise InputError(f"{path} is deflated DICOM of more than {MOST_DEFLATED:,} bytes; export it uncompressed")
-        dataset = pydicom.dcmread(path)
+        dataset = pydicom.dcmread(BytesIO(content))
         columns, rows, frames = (int(dataset.get(name) or 1) for name in ("Columns", "Rows", "NumberOfFrames"))
         check_pixels(columns, rows * frames, path)
         pixels = dataset.pixel_array

@@ -79,7 +79,7 @@ ATTACKS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "absolute": (lambda p: write_zip(p, [("/tmp/out.txt", b"x")]), "leads out"),
     "drive": (lambda p: write_zip(p, [("C:/out.txt", b"x")]), "leads out"),
     "backslash": (lambda p: write_zip(p, [("bundle\\..\\out.txt", b"x")]), "leads out"),
-    "zero byte": (lambda p: overwritten(write_zip(p, [("bundle/axb", b"")]), b"axb", b"a\0b"), "leads out"),
+    "zero byte": (lambda p: overwritten(write_zip(p, [("bundle/axb", b"")]), b"axb", b"a\0b"), "no name of a file"),
     "link": (lambda p: write_zip(p, [(special("bundle/out", stat.S_IFLNK), b"/etc")]), "a link"),
     "link of another system": (lambda p: write_zip(p, [(special("bundle/o", stat.S_IFLNK, 0), b"/")]), "a link"),
     "link, then a file in it": (
@@ -96,6 +96,10 @@ ATTACKS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "truncated": (lambda p: truncated(write_zip(p, SOUND)), "no whole zip"),
     "damaged": (lambda p: cut_inside(write_zip(p, SOUND)), "no whole zip"),
     "text": (lambda p: p.write_text("404 not found") and p, "no whole zip"),
+    "another packing": (lambda p: write_zip(p, SOUND, zipfile.ZIP_BZIP2), "unusual"),
+    "a file that is a folder too": (lambda p: write_zip(p, [("bundle/a", b""), ("bundle/a/b", b"")]), "inside of"),
+    "a name of two lines": (lambda p: write_zip(p, [("bundle/a\nb", b"")]), "no name of a file"),
+    "a name too long": (lambda p: write_zip(p, [("bundle/" + "a" * 300, b"")]), "cannot be unzipped"),
     "two folders": (lambda p: write_zip(p, [("other/a", b"")]), "one folder"),
     "absent": (lambda p: p, "does not exist"),
 }  # fmt: skip
@@ -194,6 +198,7 @@ def test_a_release_whose_weights_cannot_be_fetched_is_not_there_at_all(
     ({"hash_val": None}, "complete it"),
     ({"path": "../out.pt"}, "outside of models"),
     ({"path": "/tmp/out.pt"}, "outside of models"),
+    ({"path": "models/a\0b"}, "outside of models"),
     ({"path": "custom/__init__.py"}, "outside of models"),
     ({"path": "configs/inference.json"}, "outside of models"),
     ({"url": "file:///etc/hostname"}, "not on the web"),
@@ -219,6 +224,35 @@ def test_a_link_inside_a_bundle_leads_no_download_out_of_it(hosted: tuple[Path, 
     with pytest.raises(InputError, match="outside of models"):
         fetch_large_files(bundle)
     assert not list((bundle.parent / "elsewhere").iterdir())
+
+
+def test_what_is_downloaded_is_what_was_checked(hosted: tuple[Path, dict[str, str]]) -> None:
+    """MONAI's own reader of such lists adds to a list by `+large_files` and changes it by `large_files#0#url`."""
+    bundle, entry = hosted
+    evil = {"path": "custom/evil.py", "url": (bundle.parent / "evil.py").as_uri()}
+    (bundle.parent / "evil.py").touch()
+    (bundle / "large_files.yml").write_text(json.dumps({"large_files": [entry], "+large_files": [evil]}))
+    with pytest.raises(InputError, match="nothing else"):
+        fetch_large_files(bundle)
+    assert {path.name for path in bundle.rglob("*") if path.is_file()} == {"large_files.yml"}
+
+
+@pytest.mark.parametrize(
+    "content", [b"large_files: null", b"large_files: 3", b"[" * 100_000, b"\xff\xfe", b"large_files: [1]"]
+)
+def test_a_list_that_cannot_be_read_is_one_sentence(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "large_files.yml").write_bytes(content)
+    with pytest.raises(InputError):
+        fetch_large_files(tmp_path)
+
+
+def test_a_hash_that_is_no_text_and_a_folder_that_is_a_file_are_one_sentence(tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "in.zip", SOUND)
+    (tmp_path / "in.zip.sha256").write_bytes(b"\xff\xfe\0")
+    with pytest.raises(InputError, match="cannot be read as text"):
+        unpack(str(archive), str(tmp_path / "out"))
+    with pytest.raises(InputError, match="choose another folder"):
+        unzip(archive, archive)
 
 
 def test_a_list_that_says_nothing_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""The property of every fuzz test: any input ends in success or one sentence, soon, in little memory."""
+"""The property of every fuzz test: any input ends in success or one sentence, soon, in little memory. Linux only.
+
+Soon is in CPU time; what waits for ever is ended by pytest-timeout.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis.strategies import SearchStrategy
 
-from custom.errors import sentence_of
+from custom.errors import chain_of, lacks_memory, sentence_of
 
 SOAK = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 LONGER = 20  # times as many inputs, and other ones each time
@@ -57,10 +60,10 @@ def endures(act: Callable[[], object]) -> str | None:
             act()
     except Exception as error:
         sentence = sentence_of(error)
-        if sentence is None:
+        if sentence is None or any(map(lacks_memory, chain_of(error))):
             raise
         assert sentence.strip() and "\n" not in sentence and not sentence.endswith(".")
-        assert len(sentence) <= LONGEST and "Traceback" not in sentence and "allocate" not in sentence
+        assert len(sentence) <= LONGEST and "Traceback" not in sentence
         return sentence
     return None
 

@@ -40,6 +40,13 @@ class Trap:
         return os.mkdir, (SPRUNG,)
 
 
+class Bytes:
+    """An array of a terabyte, once it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, tuple[int]]:
+        return bytearray, (2**40,)
+
+
 def classifier() -> ViTClassifier:
     return ViTClassifier(in_channels=1, num_classes=2, **SIZES)
 
@@ -199,3 +206,14 @@ def test_the_trap_of_these_tests_is_one(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     pickle.loads(pickle.dumps(Trap()))
     assert Path(SPRUNG).is_dir()
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_small_file_that_makes_a_large_array_is_refused_before_it_does(tmp_path: Path, new: bool) -> None:
+    (tmp_path / "small.pt").write_bytes(saved({"model": Bytes()}, new))
+    assert "array of bytes" in endures(lambda: read_checkpoint(tmp_path / "small.pt"))
+
+
+def test_an_old_file_that_also_ends_as_an_archive_is_no_way_around(tmp_path: Path) -> None:
+    (tmp_path / "both.pt").write_bytes(saved({"model": Bytes()}, new=False) + files()[0])
+    assert "array of bytes" in endures(lambda: read_checkpoint(tmp_path / "both.pt"))

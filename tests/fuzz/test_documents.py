@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +107,9 @@ def read_setting(content: bytes, folder: Path) -> None:
     read_settings(folder / "settings.json")
 
 
-def read_bundle(content: bytes, folder: Path) -> None:
+def read_bundle(content: bytes, folder: Path, name: str) -> None:
     """Where somebody else's bundle is compared, inspected, or run with an option."""
-    file = folder / "bundle/configs/train.json"
+    file = folder / f"bundle/configs/{name}.json"
     file.write_bytes(content)
     endures(lambda: read_settings(bundle=str(folder / "bundle"), dataset_dir="data"))
     endures(lambda: list(findings(folder / "bundle")))
@@ -132,8 +133,8 @@ FAULTS: dict[str, tuple[int, SearchStrategy[bytes], Callable[[bytes, Path], obje
     "dataset.json": (200, documents(DATASET), read_dataset),
     "split files": (150, documents(SPLIT), read_split),
     "settings": (150, documents(SETTINGS), read_setting),
-    "train.json": (60, documents(config("train")), read_bundle),
-    "metadata.json": (60, documents(config("metadata")), read_bundle),
+    "train.json": (60, documents(config("train")), partial(read_bundle, name="train")),
+    "metadata.json": (60, documents(config("metadata")), partial(read_bundle, name="metadata")),
     "tables of findings": (150, tables(), read_table),
     "lists of images": (50, damaged(b"1.png\n2.png\n"), read_list),
 }

@@ -148,6 +148,15 @@ def test_an_image_that_unpacks_to_gigabytes_is_refused_by_its_header(tmp_path: P
     assert "pixels" in endures(lambda: LoadRadiographd("image", 16)({"image": str(path)}))
 
 
+def test_what_calls_itself_a_picture_starts_no_other_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PIL would give PostScript, which is a program, to Ghostscript."""
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started a program"))
+    (tmp_path / "case.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    assert "is damaged or no PNG" in endures(
+        lambda: LoadRadiographd("image", 16)({"image": str(tmp_path / "case.png")})
+    )
+
+
 def test_dicom_that_unpacks_to_gigabytes_is_refused_by_its_header(tmp_path: Path) -> None:
     dataset, path = dicom(), tmp_path / "bomb"
     dataset.Rows = dataset.Columns = 65535

@@ -16,7 +16,8 @@ from scripts.tiny import ROOT
 SITECUSTOMIZE = """
 import os, sys
 
-ASKING = ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
+ASKING = ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo",
+          "socket.gethostbyname", "socket.gethostbyaddr")
 
 def forbid(event, arguments):
     if event in ASKING:

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Recorder:
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self.note)
-        engine.add_event_handler(Events.COMPLETED, lambda _: torch.save(self.steps, self.path))
+        engine.add_event_handler(Events.COMPLETED, lambda _: self.path.write_bytes(pickled(self.steps)))
 
     def note(self, engine: Engine) -> None:
         trained = [parameter for parameter in engine.network.parameters() if parameter.requires_grad]
@@ -51,6 +52,13 @@ class Recorder:
         gradient = torch.cat([p.grad.flatten() for p in trained if p.grad is not None])
         loss = engine.state.output["loss"].item()
         self.steps.append({"loss": loss, "gradient": gradient, "without": without})
+
+
+def pickled(content: Any) -> bytes:
+    """What torch.save writes of it."""
+    file = BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
 
 
 class Kill:
@@ -69,7 +77,7 @@ class Kill:
 
 
 def note_writes(file: Path) -> None:
-    """From now on append to `file` each path that this process opens for writing, links or renames."""
+    """From now on append to `file` each path that this process opens for writing, links, renames or saves to."""
     notes = file.open("a", buffering=1)
 
     def note(event: str, values: tuple[Any, ...]) -> None:
@@ -78,6 +86,12 @@ def note_writes(file: Path) -> None:
             places = values[:1] if event == "open" else values[:2]
             notes.writelines(f"{Path(os.fsdecode(place)).absolute()}\n" for place in places)
 
+    def save(content: Any, path: Any, **options: Any) -> None:  # which opens files in C++, unheard of by hooks
+        if isinstance(path, str | os.PathLike):
+            notes.write(f"{Path(path).absolute()}\n")
+        torch_save(content, path, **options)
+
+    torch_save, torch.save = torch.save, save
     sys.addaudithook(note)
 
 

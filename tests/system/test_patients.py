@@ -119,6 +119,14 @@ def test_no_command_of_a_bundle_asks_the_network(outputs: tuple[str, Path, list[
 
 
 @pytest.mark.slow
+def test_a_run_that_mlflow_tracks_asks_nobody(tmp_path: Path) -> None:
+    data = write_data("btcv", tmp_path / "data")
+    run = next(run for run in runs_of("mae_pretrain_ct", data, tmp_path / "out") if "max_epochs" in run)
+    assert run_bundles_offline([run | {"tracking": "mlflow"}], tmp_path / "ban") == []
+    assert list((tmp_path / "out").rglob("mlruns.db"))
+
+
+@pytest.mark.slow
 def test_a_segmentation_has_the_geometry_of_its_image_and_no_text_of_its_header(
     outputs: tuple[str, Path, list[str]],
 ) -> None:
@@ -169,6 +177,7 @@ def test_cases_of_one_name_are_numbered_in_tables_and_told_in_the_log(caplog: py
 
 
 def test_settings_that_are_handed_on_hold_names_of_files_and_no_folder() -> None:
-    settings = {"dataset_dir": "/x", "bundle": "a/b", "shared": {"split": f"/{FOLDER}/s.json"}, "cases": (1, 2)}
-    assert without_folders(settings) == {"bundle": "b", "shared": {"split": "s.json"}, "cases": (1, 2)}
-    assert without_folders({"shared": {"split": "0/5"}}) == {"shared": {"split": "0/5"}}
+    settings = {"dataset_dir": "/x", "bundle": "a/b", "shared": {"split": f"/{FOLDER}/s.json"}, "cases": [1, 2]}
+    assert without_folders(settings) == {"bundle": "b", "shared": {"split": "s.json"}, "cases": [1, 2]}
+    kept = {"split": "0/5", "weight_decay": "$1e-3 * @batch_size / 256"}
+    assert without_folders({"shared": kept | {"files": [f"/{FOLDER}/x"]}}) == {"shared": kept | {"files": ["x"]}}

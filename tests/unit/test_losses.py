@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from custom.losses import MaskedPatchLoss
+from custom.losses import MaskedPatchLoss, over_processes
 from custom.networks.mae import Prediction
 from custom.networks.tokens import gather_tokens, patchify, unpatchify
 
@@ -153,3 +153,15 @@ def test_a_flat_patch_keeps_its_mean_and_scores_the_variance() -> None:
     normalised = MaskedPatchLoss(PATCH)
     zero = Prediction(normalised.flat(normalised.target(image)), hidden)
     assert normalised(zero, target).item() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_the_mean_over_processes_is_the_mean_over_all_their_voxels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where one of them has nothing but padding."""
+    counts, means = [30.0, 0.0, 10.0], [1.0, 0.0, 5.0]
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: len(counts))
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda total: total.fill_(sum(counts)))
+    losses = [over_processes(torch.tensor(m), torch.tensor(n)).item() for m, n in zip(means, counts, strict=True)]
+    assert sum(losses) / 3 == pytest.approx((30 * 1.0 + 10 * 5.0) / 40)
+    with torch.no_grad():  # an evaluation, which not all processes may run
+        assert over_processes(torch.tensor(2.0), 10.0).item() == 2.0
