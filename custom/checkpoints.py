@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,14 @@ logger = logging.getLogger(__name__)
 def write_checkpoint(content: Any, path: str | Path, previous: Path | None = None) -> None:
     """torch.save, complete or not at all; the file before it is kept as `previous`, and `path` is there at all times.
 
-    InputError if the folder cannot be written or the disk is full.
+    InputError if the folder cannot be written, the disk is full, or a tensor holds NaN or infinity.
     """
+    broken = [name for name, value in tensors_in(content) if value.is_floating_point() and not is_finite(value)]
+    if broken:
+        raise InputError(
+            f"{path} is not written, as {broken[0]} holds NaN or infinite values; go on from a state before training "
+            "diverged, with a lower learning_rate"
+        )
     with replacing(path) as beside:
         with beside.open("wb") as file:
             try:
@@ -35,6 +41,21 @@ def write_checkpoint(content: Any, path: str | Path, previous: Path | None = Non
             os.fsync(file.fileno())
         if previous is not None and Path(path).is_file():
             keep(Path(path), previous)
+
+
+def tensors_in(content: Any, name: str = "it") -> Iterator[tuple[str, Tensor]]:
+    """(place, tensor) of all tensors in dictionaries and lists."""
+    if isinstance(content, Tensor):
+        yield name, content
+    elif isinstance(content, Mapping | list | tuple):
+        pairs = content.items() if isinstance(content, Mapping) else enumerate(content)
+        for key, value in pairs:
+            yield from tensors_in(value, str(key))
+
+
+def is_finite(value: Tensor) -> bool:
+    """Whether no element is NaN or infinite; float8 has no test of its own."""
+    return bool((value.float() if value.dtype.itemsize == 1 else value).isfinite().all())
 
 
 def keep(path: Path, previous: Path) -> None:
@@ -61,7 +82,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise
     except Exception as error:  # torch raises many kinds of errors for files that are not checkpoints
         raise InputError(
-            f"{path} is not a checkpoint of plain tensors ({type(error).__name__}); export its state_dict"
+            f"{path} is damaged, or no checkpoint of plain tensors ({type(error).__name__}); copy it again, or export "
+            "its state_dict"
         ) from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}, not a state_dict; export the network's state_dict")
@@ -104,7 +126,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 def check_finite(weights: Mapping[str, Tensor], path: str | Path) -> None:
     """InputError where weights that a network is to take are not numbers."""
-    if broken := [key for key, value in weights.items() if not value.double().isfinite().all()]:
+    if broken := [key for key, value in weights.items() if not is_finite(value)]:
         raise InputError(
             f"{path} holds NaN or infinite weights, first {broken[0]}; use a checkpoint from before training diverged"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,8 @@ from types import TracebackType
 LONGEST = 600  # characters of a sentence: it may quote what a file holds, or what a library says of it
 # What a disk or its rights forbid, and what to do about it.
 DENIED = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its rights")
-DENIED |= dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free disk space") | {errno.ENAMETOOLONG: "shorten its name"}
+DENIED |= dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free disk space")
+DENIED |= {errno.ENAMETOOLONG: "shorten its name", errno.ENOTDIR: "correct its path"}
 
 
 class InputError(ValueError):
@@ -62,6 +64,8 @@ def lacks_memory(error: BaseException) -> bool:
 
 def _sentence_of(error: BaseException) -> str | None:
     for link in chain_of(error):
+        if isinstance(link, KeyboardInterrupt):
+            return "interrupted; a training goes on from what it saved last with the same command and --resume true"
         if lacks_memory(link):
             wanted = str(link) or type(link).__name__
             return f"there is not enough memory ({wanted}); close other programs, or use smaller images or batches"
@@ -76,7 +80,7 @@ def _sentence_of(error: BaseException) -> str | None:
     denied = [link for link in chain_of(error) if isinstance(link, OSError) and link.errno in DENIED and link.filename]
     if cause is None and denied:
         reason, remedy = denied[0].strerror, DENIED[denied[0].errno]
-        return f"{denied[0].filename} cannot be used: {reason}; {remedy} or choose another"
+        return f"{os.fsdecode(denied[0].filename)} cannot be used: {reason}; {remedy} or choose another"
     return None if cause is None else str(cause)
 
 

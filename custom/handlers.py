@@ -1,8 +1,9 @@
-"""Ignite handlers that MONAI lacks: progress, gradient clipping, atomic checkpoints, early stopping."""
+"""Ignite handlers that MONAI lacks: progress, clipping, divergence, atomic checkpoints, early stopping."""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from .checkpoints import write_checkpoint
+from .errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +65,22 @@ class ClipGradients:
 
     def __call__(self, engine: Engine) -> None:
         nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
+
+
+class StopOnNaN:
+    """End a training that has diverged, before anything of it is saved: InputError for a loss that is no number."""
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer, before the handlers that measure and save."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        loss = engine.state.output["loss"].item()
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the loss is {loss} in epoch {engine.state.epoch}, training has diverged; go on from what was saved "
+                "before with --resume true and a lower learning_rate, or begin anew with one"
+            )
 
 
 class SaveWeights:

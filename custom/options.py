@@ -61,7 +61,12 @@ def refuse_words(name: str, text: str, config: Mapping[str, Any]) -> None:
     node: Any = config
     for part in name.lstrip("+").replace("::", "#").split("#"):
         node = child(node, part)
-    due = {int: "a number", float: "a number", list: "a list, [1,2,3]", bool: "True or False"}.get(type(node))
+    due = {
+        int: "a number",
+        float: "a number",
+        list: "a list, [1,2,3]",
+        bool: "True or False, with a capital letter",
+    }.get(type(node))
     value = DefaultParseValue(text)
     if due and isinstance(value, str) and not in_reference(value) and (type(node), value) != (bool, "true"):
         raise InputError(f"option --{name} is {text!r}, where the config has {node}; give {due}")

@@ -68,7 +68,7 @@ class Resumable:
         if is_main_process():
             remove_unfinished(self.path)
             if not self.resume:
-                self.previous.unlink(missing_ok=True)  # of an earlier run, none of this one
+                self._set_aside()
         if not self.resume:
             return
         if not (self.path.is_file() or self.previous.is_file()):
@@ -88,7 +88,19 @@ class Resumable:
         if self.validator is not None:
             self.validator.state.best_metric = content["best"]["metric"]
             self.validator.state.best_metric_epoch = content["best"]["epoch"]
-        logger.info(f"resumed after epoch {engine.state.epoch} from {self.source}")
+        logger.info(f"resumed after epoch {engine.state.epoch} of {engine.state.max_epochs} from {self.source}")
+        if engine.state.epoch >= engine.state.max_epochs:
+            logger.warning("nothing is left to train; raise max_epochs")
+
+    def _set_aside(self) -> None:
+        """Keep the state of an earlier run in the same folder: --resume true may have been forgotten."""
+        self.previous.unlink(missing_ok=True)
+        if self.path.is_file():
+            earlier = self.path.with_suffix(f".earlier{self.path.suffix}")
+            self.path.replace(earlier)
+            logger.warning(
+                f"{self.path} was of an earlier run and is {earlier.name} now; --resume true would have gone on from it"
+            )
 
     @property
     def source(self) -> Path:
@@ -102,12 +114,20 @@ class Resumable:
             if not self.previous.is_file():
                 raise
             logger.warning(f"{self.path} is missing or broken: the run goes on from the one before, {self.previous}")
-            content = read_checkpoint(self.previous)
+            content = self._read_previous()
         needed = [*self.objects, "run", "random"] + ["best"] * (self.validator is not None)
         missing = [name for name in needed if name not in content]
         if missing:
             raise InputError(f"{self.source} holds no '{missing[0]}'; resume from the last file of such a run")
         return content
+
+    def _read_previous(self) -> dict[str, Any]:
+        try:
+            return read_checkpoint(self.previous)
+        except InputError as error:
+            raise InputError(
+                f"neither {self.path} nor {self.previous} can be read; begin anew in another folder"
+            ) from error
 
     def _load_objects(self, content: dict[str, Any]) -> None:
         for name, item in self.objects.items():

@@ -116,7 +116,7 @@ def fetch_large_files(bundle: Path) -> list[Path]:
     """
     entries = [entry for path in sorted(bundle.glob("large_files*")) for entry in read_entries(path)]
     if not entries:
-        raise InputError(f"{bundle} has no large_files.yml; its weights are in models/ already, or it is no bundle")
+        raise InputError(f"{bundle.name} has no large_files.yml; its weights are in models/, or it is no bundle")
     for entry in entries:
         path, expected = bundle / entry["path"], entry["hash_val"].lower()
         try:

@@ -184,7 +184,8 @@ def other_files(bundle: Path) -> Iterator[Found]:
     for path in sorted(bundle.rglob("*")):
         name = str(path.relative_to(bundle))
         if path.is_symlink() and not path.resolve().is_relative_to(inside):
-            yield Found(name, "link", "file", f"-> {path.resolve()}", "outside of the bundle")
+            own = path.resolve() == ROOT / "custom"  # the code that this checkout's bundles share
+            yield Found(name, "link", "file", f"-> {path.resolve()}", "" if own else "outside of the bundle")
         elif path.suffix == ".py":
             digest = sha256(path)
             theirs = ROOT / name if name.startswith("custom/") else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 from custom.errors import InputError, explain_errors
@@ -24,7 +25,11 @@ def unpack(archive: str, output_dir: str, sha256: str = "", fetch: bool = False)
     Raises:
         InputError: no hash to compare with, or whatever is wrong with archive or downloads.
     """
+    if not Path(archive).is_file():
+        raise InputError(f"{archive} does not exist; correct the path")
     expected = str(sha256) or hash_beside(Path(f"{archive}.sha256"))
+    if not re.fullmatch("[0-9a-fA-F]{64}", expected):
+        raise InputError(f"{expected!r} is no sha256; give its 64 hexadecimal digits")
     return str(unzip(Path(archive), Path(output_dir), expected, fetch))
 
 

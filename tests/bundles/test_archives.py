@@ -255,6 +255,15 @@ def test_a_hash_that_is_no_text_and_a_folder_that_is_a_file_are_one_sentence(tmp
         unzip(archive, archive)
 
 
+@pytest.mark.parametrize(("sha256", "words"), [("0123", "is no sha256"), ("True", "is no sha256")])
+def test_a_hash_that_is_none_is_refused(sha256: str, words: str, tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "in.zip", SOUND)
+    with pytest.raises(InputError, match=words):
+        unpack(str(archive), str(tmp_path / "out"), sha256)
+    with pytest.raises(InputError, match="does not exist"):
+        unpack(str(tmp_path / "none.zip"), str(tmp_path / "out"))
+
+
 def test_a_list_that_says_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no large_files\.yml"):
         fetch_large_files(tmp_path)

@@ -87,7 +87,7 @@ def test_training_and_evaluation_are_runs_with_parameters_metrics_pictures_and_w
     assert experiment.name == name
     assert [run.info.status for run in (evaluation, training)] == ["FINISHED"] * 2
     assert training.data.params["hidden_size"] == "24" and training.data.params["max_epochs"] == "2"
-    assert float(training.data.params["learning_rate"]) > 0 and len(training.data.params) < 60
+    assert float(training.data.params["learning_rate"]) > 0 and len(training.data.params) < 65
     assert evaluation.data.params["checkpoint"] == str(tmp_path / weights)
     assert learnt | {"train_loss", "lr"} <= set(training.data.metrics) and measured <= set(evaluation.data.metrics)
     assert {weights, drawn[0]} <= shared.artifacts(training)

@@ -206,7 +206,7 @@ class Trap:
 
 def test_reading_a_checkpoint_executes_nothing_in_it(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(2), "trap": Trap(tmp_path / "sprung")}, tmp_path / "weights.pt")
-    with pytest.raises(InputError, match="is not a checkpoint of plain tensors"):
+    with pytest.raises(InputError, match="no checkpoint of plain tensors"):
         read_checkpoint(tmp_path / "weights.pt")
     assert not (tmp_path / "sprung").exists()
 
@@ -214,3 +214,13 @@ def test_reading_a_checkpoint_executes_nothing_in_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["img0001.nii.gz", "img0001.nii", "folder/img0001.nii.gz", "img0001"])
 def test_a_case_is_named_after_its_file(name: str) -> None:
     assert case_name(name) == "img0001"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_never_replaces_a_checkpoint(value: float, tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    write_checkpoint({"model": {"weight": torch.ones(2)}}, path)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="weight holds NaN or infinite values"):
+        write_checkpoint({"optimizer": {"state": [{"weight": torch.tensor([1, value])}]}}, path)
+    assert path.read_bytes() == before

@@ -190,9 +190,9 @@ def test_a_saved_command_line_is_read_and_other_objects_are_not(tmp_path: Path) 
     convert(str(tmp_path / "theirs.pth"), str(tmp_path / "ours.pt"))
     restored = load_weights(ViTClassifier(1, [16, 16], 8, 3, **SMALL), tmp_path / "ours.pt").state_dict()
     assert all(torch.equal(restored[key], value) for key, value in network.state_dict().items())
-    with pytest.raises(InputError, match="is not a checkpoint of plain tensors"):
+    with pytest.raises(InputError, match="no checkpoint of plain tensors"):
         read_weights(tmp_path / "theirs.pth")  # our own files hold no objects
     torch.save(saved | {"args": Namespace(lr=Fraction(1, 1000))}, tmp_path / "strange.pth")
-    with pytest.raises(InputError, match="is not a checkpoint of plain tensors"):
+    with pytest.raises(InputError, match="no checkpoint of plain tensors"):
         convert(str(tmp_path / "strange.pth"), str(tmp_path / "no.pt"))
     assert not (tmp_path / "no.pt").exists()

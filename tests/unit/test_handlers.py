@@ -14,7 +14,8 @@ from monai.engines import SupervisedTrainer
 from torch import nn
 
 from custom.checkpoints import read_weights
-from custom.handlers import ClipGradients, EarlyStop, Progress, SaveUnvalidated, SaveWeights
+from custom.errors import InputError
+from custom.handlers import ClipGradients, EarlyStop, Progress, SaveUnvalidated, SaveWeights, StopOnNaN
 
 
 def steps(engine: Engine, epochs: int) -> Engine:
@@ -110,6 +111,16 @@ def test_the_gradients_norm_is_bounded_before_the_step(max_norm: float, norm: fl
     ).run()  # fmt: skip
     assert network.weight.grad.norm().item() == pytest.approx(norm, rel=1e-4)
     assert (1 - network.weight).norm().item() == pytest.approx(norm, rel=1e-4)
+
+
+def test_a_diverged_training_ends_before_it_saves() -> None:
+    losses, saved = iter([1.0, 2.0, float("nan"), 1.0]), []
+    engine = Engine(lambda *_: {"loss": torch.tensor(next(losses))})
+    StopOnNaN().attach(engine)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda _: saved.append(engine.state.epoch))
+    with pytest.raises(InputError, match="the loss is nan in epoch 2, training has diverged"):
+        engine.run([0, 0], max_epochs=2)
+    assert saved == [1]
 
 
 class Terminal(io.StringIO):
