@@ -89,8 +89,6 @@ class CropDataset(EpochDataset):
         self.crop = crop
         listed = augmentation is not None and not isinstance(augmentation, Compose)
         self.augmentation = Compose(augmentation) if listed else augmentation
-        chained = self.augmentation.transforms if type(self.augmentation) is Compose else [self.augmentation]
-        self._random_transforms = [transform for transform in chained if isinstance(transform, Randomizable)]
         self.seed = seed
         self.cache = VolumeCache(cache_dir, preprocessing, dtype)
         self.cache.prepare(self.data, num_workers)
@@ -106,8 +104,7 @@ class CropDataset(EpochDataset):
         sample = read_crop(volume, start, self.roi_size)
         if self.augmentation is None:
             return sample
-        for transform in self._random_transforms:  # Compose would seed each anew, which takes longer than a flip
-            transform.set_random_state(state=state)
+        set_random_state(self.augmentation, state)
         return plain_tensors(self.augmentation(sample))
 
 
@@ -145,6 +142,17 @@ def each_case_once(dataset: Sized) -> CasesOfRank:
             "validation or test"
         )
     return CasesOfRank(dataset, even_divisible=False, shuffle=False)
+
+
+def set_random_state(augmentation: Any, state: np.random.RandomState) -> None:
+    """Let all that is random in a chain of transforms draw from `state`.
+
+    Compose would seed each with a generator of its own, which takes longer than a flip.
+    """
+    chain = augmentation.transforms if type(augmentation) is Compose else [augmentation]
+    for transform in chain:
+        if isinstance(transform, Randomizable):
+            transform.set_random_state(state=state)
 
 
 def random_state(*keys: int) -> np.random.RandomState:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from .. import __version__
 from ..errors import InputError
 from ..files import replacing
-from .crops import EpochDataset, plain_tensor, random_state
+from .crops import EpochDataset, plain_tensor, random_state, set_random_state
 from .fingerprint import describe
 from .volumes import deterministic, preprocess, rank_and_world_size
 
@@ -150,7 +150,7 @@ class ImageDataset(EpochDataset):
         epoch, position = divmod(int(index), len(self.data))
         item = self.data[position]
         sample = {"image": torch.from_numpy(np.array(self.cache[position]))}
-        self.augmentation.set_random_state(state=random_state(self.seed, epoch, position))
+        set_random_state(self.augmentation, random_state(self.seed, epoch, position))
         image = plain_tensor(self.augmentation(sample)["image"])
         label = {"label": torch.tensor(item["label"], dtype=torch.float32)} if "label" in item else {}
         return {"image": image, **label, "patient": item["patient"], "source": item["image"]}

@@ -42,6 +42,11 @@ def test_nothing_or_everything_is_flipped_at_the_ends() -> None:
     assert torch.equal(RandFlipAxesd("image", prob=1.0)(sample())["image"], image.flip(1, 2, 3))
 
 
+def test_axes_that_were_not_named_stay() -> None:
+    image = sample()["image"]
+    assert torch.equal(RandFlipAxesd("image", prob=1.0, axes=[1])(sample())["image"], image.flip(2))
+
+
 def test_metadata_that_would_turn_wrong_is_refused() -> None:
     with pytest.raises(InputError, match="use RandFlipd"):
         RandFlipAxesd("image", prob=1.0)({"image": MetaTensor(torch.zeros(1, 2, 2, 2))})
