@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import logging
 import math
@@ -11,11 +12,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
+
+from monai.utils import optional_import
 
 from .errors import InputError
 
+fcntl, HAS_LOCKS = optional_import("fcntl")
 logger = logging.getLogger(__name__)
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -98,6 +102,29 @@ def remove_unfinished(path: str | Path) -> None:
     for left in Path(path).parent.glob(f".*.{Path(path).name}"):
         if re.fullmatch(r"\.\d+", left.name.removesuffix(f".{Path(path).name}")):
             left.unlink(missing_ok=True)
+
+
+def hold_folder(folder: Path) -> IO[str] | None:
+    """Keep other processes that do the same out of a folder, until the file is closed or this process ends.
+
+    None where the file system, or Windows, has no such locks. InputError if another process holds it, or nothing can be
+    written there.
+    """
+    if not HAS_LOCKS:
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise InputError(f"cannot write into {folder}: {error.strerror}; choose another output_dir") from error
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, not handed to the workers of a loader
+    except OSError as error:
+        file.close()
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise InputError(f"another run writes into {folder}; end it, or choose another output_dir") from error
+        return None
+    return file
 
 
 def read_text(path: str | Path) -> str:

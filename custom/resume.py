@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 import torch.distributed as dist
@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 
 from .checkpoints import read_checkpoint, write_checkpoint
 from .errors import InputError
-from .files import remove_unfinished
+from .files import hold_folder, remove_unfinished
 from .handlers import is_main_process
 
 logger = logging.getLogger(__name__)
@@ -44,12 +44,14 @@ class Resumable:
         self.previous = self.path.with_suffix(f".previous{self.path.suffix}")
         self.is_own = False  # whether the file at `path` is of this run, and whole
         self.interval, self.validator = interval, validator
+        self._lock: IO[str] | None = None  # keeps a second run out of the folder
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer, after the handlers that change what is saved."""
         engine.add_event_handler(Events.STARTED, self._load)
         engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self._save)
         engine.add_event_handler(Events.COMPLETED, self._save)
+        engine.add_event_handler(Events.COMPLETED, self._leave)
 
     def _save(self, engine: Engine) -> None:
         if not is_main_process():
@@ -64,8 +66,13 @@ class Resumable:
         write_checkpoint(content, self.path, self.previous if self.is_own else None)
         self.is_own = True
 
+    def _leave(self, _: Engine) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
     def _load(self, engine: Engine) -> None:
         if is_main_process():
+            self._lock = hold_folder(self.path.parent)
             remove_unfinished(self.path)
             if not self.resume:
                 self._set_aside()

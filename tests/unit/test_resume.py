@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from custom.networks import MAE, UNETR, MaskedPretraining
 from custom.optim import adamw, warmup_cosine
 from custom.pretraining import prepare_batch
 from custom.resume import Resumable, random_states, set_random_states
+from scripts.tiny import ROOT
 
 
 class Crops(Dataset):
@@ -122,7 +125,7 @@ def test_a_run_that_was_killed_before_it_saved_begins_anew(tmp_path: Path, caplo
     (tmp_path / ".123.last.pt").write_text("half a checkpoint")
     train(tmp_path / "last.pt", 2, resume=True)
     assert "nothing to resume from" in caplog.text
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.previous.pt", "last.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "last.previous.pt", "last.pt"]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "missing"])
@@ -212,3 +215,24 @@ def test_a_run_of_a_machine_with_a_gpu_resumes_on_one_without(monkeypatch: pytes
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     set_random_states(states)
     assert torch.equal(torch.rand(4), drawn)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from custom.files import hold_folder
+file = hold_folder(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_second_run_is_kept_out_of_a_folder_until_the_first_has_ended(tmp_path: Path) -> None:
+    train(tmp_path / "last.pt", 1)
+    train(tmp_path / "last.pt", 2, resume=True)  # by the same process, after the first
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(InputError, match="another run writes into"):
+            train(tmp_path / "last.pt", 3, resume=True)
+        other.kill()
+    train(tmp_path / "last.pt", 3, resume=True)
