@@ -50,7 +50,7 @@ def unzip(archive: Path, output_dir: Path, expected: str = "", fetch: bool = Fal
                 )
             output_dir.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(dir=output_dir, prefix=".unzipping.") as scratch:
-                folder = extract(file, archive, Path(scratch))
+                folder = unzip_checked(file, archive, Path(scratch))
                 target = output_dir / folder.name
                 if target.exists() or target.is_symlink():
                     raise InputError(f"{target} exists; move it away, or unzip to another folder")
@@ -62,7 +62,7 @@ def unzip(archive: Path, output_dir: Path, expected: str = "", fetch: bool = Fal
     return target
 
 
-def extract(file: IO[bytes], archive: Path, scratch: Path) -> Path:
+def unzip_checked(file: IO[bytes], archive: Path, scratch: Path) -> Path:
     """Unzip to an empty folder after checking every member; InputError as `unzip`."""
     try:
         with zipfile.ZipFile(file) as members:

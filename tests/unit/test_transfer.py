@@ -201,7 +201,7 @@ def test_what_is_not_a_checkpoint_is_refused(content: Any, tmp_path: Path) -> No
 
 def test_a_text_file_or_a_missing_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "weights.txt").write_text("not weights")
-    with pytest.raises(InputError, match=r"weights\.txt is not a checkpoint"):
+    with pytest.raises(InputError, match=r"weights\.txt is damaged, or no checkpoint"):
         load_encoder(unetr(), tmp_path / "weights.txt")
     with pytest.raises(InputError, match=r"none\.pt do not exist"):
         load_encoder(unetr(), tmp_path / "none.pt")
