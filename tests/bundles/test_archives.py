@@ -76,7 +76,7 @@ SOUND = [("bundle/models/model.pt", WEIGHTS)]
 ATTACKS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "parent": (lambda p: write_zip(p, [("bundle/../../out.txt", b"x")]), "leads out"),
     "parent first": (lambda p: write_zip(p, [("../out.txt", b"x")]), "leads out"),
-    "absolute": (lambda p: write_zip(p, [("/tmp/out.txt", b"x")]), "leads out"),
+    "absolute": (lambda p: write_zip(p, [("/absolute/out.txt", b"x")]), "leads out"),
     "drive": (lambda p: write_zip(p, [("C:/out.txt", b"x")]), "leads out"),
     "backslash": (lambda p: write_zip(p, [("bundle\\..\\out.txt", b"x")]), "leads out"),
     "zero byte": (lambda p: overwritten(write_zip(p, [("bundle/axb", b"")]), b"axb", b"a\0b"), "no name of a file"),
@@ -197,7 +197,7 @@ def test_a_release_whose_weights_cannot_be_fetched_is_not_there_at_all(
     ({"hash_type": "md5", "hash_val": hashlib.md5(WEIGHTS).hexdigest()}, "no sha256"),
     ({"hash_val": None}, "complete it"),
     ({"path": "../out.pt"}, "outside of models"),
-    ({"path": "/tmp/out.pt"}, "outside of models"),
+    ({"path": "/absolute/out.pt"}, "outside of models"),
     ({"path": "models/a\0b"}, "outside of models"),
     ({"path": "custom/__init__.py"}, "outside of models"),
     ({"path": "configs/inference.json"}, "outside of models"),
