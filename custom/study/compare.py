@@ -31,8 +31,8 @@ def run_comparison(settings: Settings, folder: Path, workers: int, say: Say) -> 
     """
     folder = folder.resolve()
     with locked(folder):
+        plan = Plan(settings, folder)  # reads the data: a mistyped folder leaves nothing behind
         remember(settings, folder)
-        plan = Plan(settings, folder)
         plan.lists.write()
         executor = Executor(folder, workers, total_work(plan), say)
         executor.execute(list(plan.preparations()))

@@ -131,6 +131,13 @@ def test_arms_without_pretraining_start_from_the_same_kind_of_weights(finished: 
     assert starts == {str(folder / "out" / "initial" / "seed0.pt")}
 
 
+def test_a_mistyped_folder_of_data_does_not_stay_with_the_output(tmp_path: Path) -> None:
+    settings = tiny_settings("unetr_btcv", tmp_path / "nowhere")
+    with pytest.raises(RuntimeError, match="datalist"):  # MONAI's, from the sentence about the folder
+        run_comparison(settings, tmp_path / "out", 1, print)
+    assert not (tmp_path / "out" / "settings.json").exists()
+
+
 @pytest.mark.slow
 def test_a_killed_comparison_goes_on(tmp_path: Path) -> None:
     data, settings = write_data("nih", tmp_path / "data"), tmp_path / "settings.json"
