@@ -16,6 +16,7 @@ from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
 from .errors import InputError, did_you_mean, explain_errors
 
+MAY_BE_ZERO = ("num_workers", "warmup_epochs", "probe_interval")  # of the counts that a config sets above 0
 logger = logging.getLogger(__name__)
 
 
@@ -43,7 +44,7 @@ def refuse_unknown_options(words: Sequence[str]) -> None:
     others = other_options(files)
     for name in given:
         if name in known or (hint := unknown_part(name, config)) is None:
-            refuse_words(name, given[name], config)
+            refuse_value(name, given[name], config)
             continue
         if name in others:
             logger.warning(f"option --{name} has no effect here; only {others[name]} reads it")
@@ -51,10 +52,11 @@ def refuse_unknown_options(words: Sequence[str]) -> None:
             raise InputError(f"option --{name} is none of this bundle's; {hint or 'correct it or leave it out'}")
 
 
-def refuse_words(name: str, text: str, config: Mapping[str, Any]) -> None:
-    """InputError for a word, no expression, as the value of an option whose default is a number, a list or a flag.
+def refuse_value(name: str, text: str, config: Mapping[str, Any]) -> None:
+    """InputError for a value that is not of the kind of the config's own.
 
-    Any word counts as true, `false` as well; `true` is let through.
+    That is a word, no expression, for a number, a list or a flag (any word counts as true, `false` as well; `true` is
+    let through), and for a count of the bundle (epochs, sizes) a fraction, what is below 0, or 0.
     """
     from fire.parser import DefaultParseValue  # MONAI's command line, which alone needs it
 
@@ -70,6 +72,9 @@ def refuse_words(name: str, text: str, config: Mapping[str, Any]) -> None:
     value = DefaultParseValue(text)
     if due and isinstance(value, str) and not in_reference(value) and (type(node), value) != (bool, "true"):
         raise InputError(f"option --{name} is {text!r}, where the config has {node}; give {due}")
+    least = 1 if node and name not in MAY_BE_ZERO else 0
+    if type(config.get(name)) is int and isinstance(value, int | float) and (type(value) is not int or value < least):
+        raise InputError(f"option --{name} is {text}; give a whole number of {least} or more")
 
 
 def parse_configs(files: Sequence[str | Path]) -> ConfigParser:

@@ -32,6 +32,10 @@ def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--train::dataset::transforms#7", "1"], "none of this bundle's"),
         (["--validate#handlers#99#interval", "1"], "correct it or leave it out"),
         (["--config_file", f"{TRAIN},{CONFIGS}/evaluate.json", "--max_epoch", "1"], "did you mean max_epochs"),
+        (["--max_epochs", "2.5"], "--max_epochs is 2.5; give a whole number of 1 or more"),
+        (["--batch_size", "0"], "--batch_size is 0; give a whole number of 1 or more"),
+        (["--num_workers=-1"], "--num_workers is -1; give a whole number of 0 or more"),
+        (["--patch_size", "True"], "give a whole number of 1 or more"),
         (["--qwertz", "1"], "--qwertz is none of this bundle's; correct it or leave it out"),
     ],
 )
@@ -48,6 +52,7 @@ def test_what_no_config_has_is_refused_with_a_hint(options: list[str], hint: str
     "words",
     [
         [*COMMAND, "--config_file", TRAIN, "--bundle_root", "x", "--resume", "true", "--network_def#drop", "0.1"],
+        [*COMMAND, "--config_file", TRAIN, "--num_workers", "0", "--patch_size", "[16,16,8]", "--max_epochs", "$2 * 3"],
         [*COMMAND, "--config_file", f"['{TRAIN}','{CONFIGS}/evaluate.json']", "--eval_section", "validation"],
         [*COMMAND, "--config_file", INFERENCE, "--max_epochs", "2"],  # of another command of the bundle
         [*COMMAND, "--config_file", TRAIN, "--tracking", "mlflow", "--tracking_uri", "sqlite:///x", "--run_name", "x"],
