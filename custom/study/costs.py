@@ -11,6 +11,8 @@ from .flops import training_flops
 from .recipe import batch_size, read_parser, samples
 from .settings import Settings
 
+LIGHT = "custom.study.light.LinearSegmenter"  # what `decoder: light` trains in place of the bundle's network
+
 
 class Costs:
     """Of the runs of `settings` on the cases of `lists`. Iterations come in whole epochs, at least one."""
@@ -23,7 +25,8 @@ class Costs:
         """The config of a run that pre-trains an arm, or fine-tunes any."""
         if kind == "pretraining":
             return read_parser(self.recipe.pretraining_bundle, self.recipe.pretrain, self.settings.options(kind, arm))
-        return read_parser(self.recipe.bundle, ("train",), self.settings.options(kind))
+        decoder = {"network_def#_target_": LIGHT} if self.settings.decoder == "light" else {}
+        return read_parser(self.recipe.bundle, ("train",), self.settings.options(kind) | decoder)
 
     def step_flops(self, kind: str, arm: str = "self") -> float:
         """FLOPs of an iteration."""

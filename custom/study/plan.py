@@ -155,9 +155,7 @@ class Plan:
 
     def network(self, arm: str, dataset: str | None = None) -> dict[str, Any]:
         """The config of the network of an arm; with a dataset, as it starts."""
-        network = dict(self.costs.parser("fine_tuning").get("network_def"))
-        if self.settings.decoder == "light":
-            network["_target_"] = "custom.study.light.LinearSegmenter"
+        network = self.costs.parser("fine_tuning").get("network_def")
         fair = {"_target_": "custom.study.heads.fair_start", "network": network}
         fair |= {"dataset": dataset} if dataset else {}
         if arm == "identity":

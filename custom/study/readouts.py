@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from .costs import LIGHT
 from .plan import Plan
 from .run import Run, Setup
 from .settings import PROBE
@@ -56,6 +57,6 @@ def probe(plan: Plan, encoder: dict[str, Any]) -> dict[str, Any]:
     if plan.recipe.classifies:
         head = {"_target_": "custom.probe.fit_head", "network": encoder, "batches": "@labelled_images"}
         return {"fitted": head | {"device": "@device"}}
-    network = {**plan.costs.parser("fine_tuning").get("network_def"), "_target_": "custom.study.light.LinearSegmenter"}
+    network = {**plan.costs.parser("fine_tuning").get("network_def"), "_target_": LIGHT}
     fit = {"_target_": "custom.study.light.fit_probe", "network": encoder, "dataset": "@train#dataset"}
     return {"network_def": network, "fitted": fit}

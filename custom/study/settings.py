@@ -202,6 +202,8 @@ def _check(settings: Settings) -> None:
         if getattr(settings, name) not in choices:
             raise InputError(f"{name} {getattr(settings, name)!r} is unknown; use one of {', '.join(choices)}")
     recipe = settings.recipe
+    if recipe.classifies and settings.decoder == "light":
+        raise InputError("decoder 'light' is for segmentation, a classifier's head is linear already; leave it out")
     trained = [("pretraining", arm, recipe.pretraining_bundle, recipe.pretrain) for arm in ("self", *settings.variants)]
     for kind, arm, bundle, stems in (*trained, ("fine_tuning", "", recipe.bundle, ("train", "evaluate"))):
         options = settings.options(kind, arm)

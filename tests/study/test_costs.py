@@ -6,8 +6,10 @@ import pytest
 
 from custom.study.cases import CaseLists
 from custom.study.costs import Costs
+from custom.study.flops import training_flops
+from custom.study.light import LinearSegmenter
 from custom.study.settings import read_settings
-from scripts.tiny import NETWORK, ROOT, write_data
+from scripts.tiny import NETWORK, ROOT, SPACING, write_data
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +39,17 @@ def test_a_range_of_masking_ratios_costs_its_middle_always(data: Path) -> None:
         return Costs(settings, CaseLists(data, settings)).step_flops("pretraining")
 
     assert price([0.5, 1 - 1e-6 - 0.25]) == pytest.approx(price(0.625)) and price([0.25, 0.5]) == price([0.25, 0.5])
+
+
+def test_a_light_decoder_is_counted_as_what_it_is(tmp_path: Path) -> None:
+    shared = NETWORK | SPACING | {"split": "0/3"}
+    given = {"bundle": str(ROOT / "bundles" / "unetr_btcv"), "dataset_dir": str(write_data("btcv", tmp_path))}
+    unetr, light = (
+        Costs(settings, CaseLists(tmp_path, settings))
+        for settings in (read_settings(**given, shared=shared, decoder=decoder) for decoder in ("unetr", "light"))
+    )
+    network = light.parser("fine_tuning").get_parsed_content("network_def")
+    assert isinstance(network, LinearSegmenter)
+    crops = light.step_flops("fine_tuning") / training_flops(network)
+    assert crops == int(crops) >= 1 and light.step_flops("fine_tuning") < unetr.step_flops("fine_tuning") / 2
+    assert light.epochs("scratch_long", 0, 0) > unetr.epochs("scratch_long", 0, 0)

@@ -55,6 +55,7 @@ def test_words_of_the_command_line_become_what_they_mean(given: object, expected
         ({"probe": "perhaps"}, "probe is 'perhaps'"),
         ({"seeds": "three"}, "seeds is 'three'"),
         ({"decoder": "heavy"}, "decoder 'heavy'"),
+        ({"bundle": str(ROOT / "bundles" / "vit_cxr14"), "decoder": "light"}, "is linear already"),
         ({"variants": "half"}, "variants is 'half'"),
         ({"variants": {"half": 0.5}}, "variant 'half' is 0.5"),
         ({"variants": {"wide": {"hidden_size": 192}}}, "cannot set hidden_size"),
@@ -66,7 +67,7 @@ def test_words_of_the_command_line_become_what_they_mean(given: object, expected
 )
 def test_settings_that_make_no_sense_are_refused(given: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        read_settings(bundle=BTCV, dataset_dir="data", **given)
+        read_settings(**{"bundle": BTCV, "dataset_dir": "data"} | given)
 
 
 def test_a_folder_that_is_no_task_bundle_is_refused(tmp_path: Path) -> None:
