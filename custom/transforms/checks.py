@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from monai.data.utils import correct_nifti_header_if_necessary
 from nibabel import Nifti1Header, Nifti2Header
 from nibabel.filebasedimages import ImageFileError
 from nibabel.openers import ImageOpener
@@ -39,6 +40,8 @@ def check_header(path: Path, in_channels: int = 1, whole: bool = False) -> None:
         raw = raw_header(path)
         held = path.stat().st_size * (DEFLATE if path.suffix.lower() == ".gz" else 1)
         volume = nibabel.load(path) if raw["vox_offset"] <= min(held, LARGEST_HEADER) else None
+        if volume is not None:  # as MONAI reads it: by its qform where only that has the header's voxel sizes
+            volume = correct_nifti_header_if_necessary(volume)
     except Exception as error:  # nibabel raises many kinds of errors for files that are not NIfTI
         raise InputError(f"{path} is not a readable NIfTI file; export it again as .nii or .nii.gz") from error
     if volume is None or prod(volume.shape) * volume.get_data_dtype().itemsize > held:

@@ -132,6 +132,17 @@ def test_check_affine_refuses_what_cannot_be_inverted(column: list[float]) -> No
         check_affine(affine, FILE)
 
 
+def test_a_qform_that_holds_is_checked_like_a_sform(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.arange(24.0).reshape(2, 3, 4), np.diag([1.0, 2, 3, 1]))
+    image.set_qform(np.diag([1.0, 1, 3, 1]), 1)  # sets the header's voxel sizes too, which are no longer the sform's
+    nibabel.save(image, tmp_path / "i.nii")
+    assert np.array_equal(LoadVolumed("image")({"image": str(tmp_path / "i.nii")})["image"].pixdim, [1, 1, 3])
+    image.header["qoffset_x"] = np.nan
+    nibabel.save(image, tmp_path / "i.nii")
+    with pytest.raises(InputError, match="NaN or infinite"):
+        LoadVolumed("image")({"image": str(tmp_path / "i.nii")})
+
+
 def test_check_image_counts_bad_voxels() -> None:
     image = torch.arange(8.0).reshape(1, 2, 2, 2)
     image[0, 0, 0] = torch.tensor([np.nan, -np.inf])
