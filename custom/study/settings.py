@@ -201,6 +201,10 @@ def _check(settings: Settings) -> None:
     for name, choices in WORDS.items():
         if getattr(settings, name) not in choices:
             raise InputError(f"{name} {getattr(settings, name)!r} is unknown; use one of {', '.join(choices)}")
+    _check_options(settings)
+
+
+def _check_options(settings: Settings) -> None:
     recipe = settings.recipe
     if recipe.classifies and settings.decoder == "light":
         raise InputError("decoder 'light' is for segmentation, a classifier's head is linear already; leave it out")
