@@ -36,9 +36,9 @@ def run_comparison(settings: Settings, folder: Path, workers: int, say: Say) -> 
         plan.lists.write()
         executor = Executor(folder, workers, total_work(plan), say)
         executor.execute(list(plan.preparations()))
-        executor.execute([plan.pretraining(setup) for setup in plan.pretrained_setups()])
-        executor.execute([plan.gauge(setup) for setup in plan.pretrained_setups()])
-        executor.execute(grid(plan), may_fail=True)
+        pretrained, tried = list(plan.pretrained_setups()), grid(plan)
+        runs = [make(setup) for make in (plan.pretraining, plan.gauge) for setup in pretrained] + tried
+        executor.execute(runs, may_fail=tried)
         choices = choose(plan)
         executor.execute([plan.fine_tuning(setup, choices[setup.key]) for setup in plan.setups()])
         scored = [plan.evaluation(*one, settings.section) for one in evaluated(plan, choices)]

@@ -47,10 +47,10 @@ class Executor:
         for place in range(self.workers):
             self.gpus.put(gpus[place % len(gpus)] if len(gpus) > 1 else None)
 
-    def execute(self, runs: Sequence[Run], may_fail: bool = False) -> None:
+    def execute(self, runs: Sequence[Run], may_fail: Sequence[Run] = ()) -> None:
         """Return when all are done; InputError with the last words of one that failed, after those under way ended.
 
-        With `may_fail` a run that fails, or needs one that did, counts as done, and `failed` tells which those are.
+        One of `may_fail` that fails, or needs one that did, counts as done, and `failed` tells which those are.
         """
         waiting = [run for run in dict.fromkeys(runs) if not self.is_done(run) and not self.failed(run.name)]
         self.total -= sum(run.work for run in runs if run not in waiting)
@@ -61,7 +61,7 @@ class Executor:
                 waiting = [run for run in waiting if not any(map(self.failed, run.needs))]
                 for run in [run for run in waiting if all(self.done_file(name).is_file() for name in run.needs)]:
                     waiting.remove(run)
-                    going[pool.submit(self._run, run, may_fail)] = run
+                    going[pool.submit(self._run, run, run in may_fail)] = run
                 if waiting and not going:
                     raise ValueError(f"{waiting[0].name} needs {waiting[0].needs}, which nothing makes")
                 for future in wait(going, return_when=FIRST_COMPLETED).done:

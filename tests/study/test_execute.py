@@ -64,7 +64,7 @@ def test_a_failure_is_told_with_its_last_words_and_tried_again(bundle: Path, exe
 @pytest.mark.slow
 def test_what_may_fail_stops_only_what_needs_it(bundle: Path, executor: Executor) -> None:
     runs = [bad(bundle, "train/x"), good(bundle, "score/x", "train/x"), good(bundle, "train/y")]
-    executor.execute(runs, may_fail=True)
+    executor.execute(runs, may_fail=runs)
     assert journal(bundle) == ["y"] and executor.failed("train/x") and not executor.failed("train/y")
 
 
