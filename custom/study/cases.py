@@ -77,7 +77,7 @@ def source_of_image(path: str, folders: Sequence[str]) -> int:
 
 
 class CaseLists:
-    """The lists as files of `folder`, for the configs to read: `write` once, then `path` of each."""
+    """The lists as files of `folder`, for the configs to read: `write` once, then the path of each."""
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         self.folder, self.settings = folder, settings
@@ -90,10 +90,16 @@ class CaseLists:
         return len(choose_labelled(self.sections["training"], cases, seed))
 
     def write(self) -> None:
-        """Write every list that a run may name."""
+        """Write every list that a run may name; InputError where one is there already with other cases.
+
+        What ran before trained on those, and may have seen what would be scored now.
+        """
         for name, items in self._all():
-            with replacing(self.folder / name) as beside:
-                beside.write_text(json.dumps(items, indent=1), encoding="utf-8")
+            file, content = self.folder / name, json.dumps(items, indent=1)
+            if file.is_file() and file.read_text(encoding="utf-8") != content:
+                raise InputError(f"{file} lists other cases than the data now has; choose another output_dir")
+            with replacing(file) as beside:
+                beside.write_text(content, encoding="utf-8")
 
     def labelled(self, cases: int, seed: int) -> Path:
         """The training items of a fine-tuning."""

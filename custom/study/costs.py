@@ -8,7 +8,7 @@ from typing import Any
 
 from .cases import CaseLists
 from .flops import training_flops
-from .recipe import batch_size, read_parser, samples
+from .recipe import batch_size, drops_last, read_parser, samples
 from .settings import Settings
 
 LIGHT = "custom.study.light.LinearSegmenter"  # what `decoder: light` trains in place of the bundle's network
@@ -19,7 +19,7 @@ class Costs:
 
     def __init__(self, settings: Settings, lists: CaseLists) -> None:
         self.settings, self.lists, self.recipe = settings, lists, settings.recipe
-        self.parser, self.step_flops = cache(self.parser), cache(self.step_flops)  # asked for by every run
+        self.parser, self.image_flops = cache(self.parser), cache(self.image_flops)  # asked for by every run
 
     def parser(self, kind: str, arm: str = "self") -> Any:
         """The config of a run that pre-trains an arm, or fine-tunes any."""
@@ -28,15 +28,20 @@ class Costs:
         decoder = {"network_def#_target_": LIGHT} if self.settings.decoder == "light" else {}
         return read_parser(self.recipe.bundle, ("train",), self.settings.options(kind) | decoder)
 
-    def step_flops(self, kind: str, arm: str = "self") -> float:
-        """FLOPs of an iteration."""
+    def image_flops(self, kind: str, arm: str = "self") -> float:
+        """FLOPs of training on an image, or on all crops of a case."""
         parser = self.parser(kind, arm)
-        return training_flops(parser.get_parsed_content("network_def")) * batch_size(parser) * samples(parser)
+        return training_flops(parser.get_parsed_content("network_def")) * samples(parser)
+
+    def images(self, kind: str, cases: int, seed: int, arm: str = "self") -> int:
+        """How many images or cases an epoch takes: all, or those that fill batches where others are dropped."""
+        whole = kind == "pretraining" and self.settings.pretrain_on == "all"
+        count, parser = self.lists.count(0 if whole else cases, seed), self.parser(kind, arm)
+        return count - count % batch_size(parser) if drops_last(parser) else count
 
     def iterations(self, kind: str, cases: int, seed: int, arm: str = "self") -> int:
-        """Batches of an epoch."""
-        whole = kind == "pretraining" and self.settings.pretrain_on == "all"
-        return ceil(self.lists.count(0 if whole else cases, seed) / batch_size(self.parser(kind, arm)))
+        """Batches of an epoch; the last may be smaller."""
+        return ceil(self.images(kind, cases, seed, arm) / batch_size(self.parser(kind, arm)))
 
     def pretraining_epochs(self, cases: int, seed: int, arm: str = "self") -> int:
         """As near as whole epochs come to `pretraining_steps`."""
@@ -44,17 +49,15 @@ class Costs:
 
     def epochs(self, arm: str, cases: int, seed: int) -> int:
         """Of fine-tuning; scratch_long gets at least what pre-training, as it really runs, costs in addition."""
-        length = self.iterations("fine_tuning", cases, seed)
-        short = max(1, round(self.settings.steps / length))
+        short = max(1, round(self.settings.steps / self.iterations("fine_tuning", cases, seed)))
         if arm != "scratch_long":
             return short
-        pretraining = self.pretraining_epochs(cases, seed) * self.iterations("pretraining", cases, seed)
-        extra = pretraining * self.step_flops("pretraining") / self.step_flops("fine_tuning")
-        return short + ceil(extra / length)
+        pretraining = self.work("pretraining", self.pretraining_epochs(cases, seed), cases, seed)
+        return short + ceil(pretraining / self.work("fine_tuning", 1, cases, seed))
 
     def work(self, kind: str, epochs: int, cases: int, seed: int, arm: str = "self") -> float:
         """FLOPs of so many epochs."""
-        return epochs * self.iterations(kind, cases, seed, arm) * self.step_flops(kind, arm)
+        return epochs * self.images(kind, cases, seed, arm) * self.image_flops(kind, arm)
 
     def total(self, arm: str, cases: int, seed: int) -> dict[str, Any]:
         """Iterations and FLOPs that an arm gets, pre-training included."""

@@ -94,9 +94,15 @@ def check_options(options: Mapping[str, Any], bundle: Path, stems: Sequence[str]
 
 def batch_size(parser: Any) -> int:
     """Cases a batch."""
-    return int(parser.get_parsed_content("batch_size"))
+    return int(parser.get_parsed_content("train#dataloader#batch_size"))
+
+
+def drops_last(parser: Any) -> bool:
+    """Whether an epoch ends where the cases do not fill a batch."""
+    return "drop_last" in parser["train#dataloader"] and bool(parser.get_parsed_content("train#dataloader#drop_last"))
 
 
 def samples(parser: Any) -> int:
     """Crops a case."""
-    return int(parser.get_parsed_content("num_samples")) if "num_samples" in parser.get() else 1
+    crops = "num_samples" in parser["train#dataset"]
+    return int(parser.get_parsed_content("train#dataset#num_samples")) if crops else 1

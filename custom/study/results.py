@@ -52,7 +52,7 @@ class Results:
             "answer": answer(self), "metric": plan.recipe.metric,
             "settings": without_folders(asdict(plan.settings)),
             "sections": {name: len(items) for name, items in plan.lists.sections.items()},
-            "step_flops": {kind: plan.costs.step_flops(kind) for kind in ("pretraining", "fine_tuning")},
+            "image_flops": {kind: plan.costs.image_flops(kind) for kind in ("pretraining", "fine_tuning")},
             "labels": {key[0]: plan.settings.label(key[0]) for key in self.scores},
             "arms": [self.arm(*key) for key in self.scores],
             "differences": self.differences(), "pretraining": self.gates(),

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from custom.errors import InputError
-from custom.study.cases import choose_labelled, source_of_image, without_labels
+from custom.study.cases import CaseLists, choose_labelled, source_of_image, without_labels
+from custom.study.settings import read_settings
+from scripts.tiny import ROOT, write_data
 
 ITEMS = [{"image": f"/data/{p}_{i}.png", "patient": str(p), "label": [0]} for p in range(20) for i in range(1 + p % 3)]
 
@@ -46,3 +48,17 @@ def test_images_are_known_by_their_folder_also_where_they_are_links(tmp_path: Pa
     assert source_of_image(str(link), folders) == 1
     with pytest.raises(InputError, match="lies in none of"):
         source_of_image(str(tmp_path / "elsewhere.png"), folders)
+
+
+def test_data_that_changed_between_two_commands_is_refused(tmp_path: Path) -> None:
+    data, settings = write_data("btcv", tmp_path / "data"), {"bundle": str(ROOT / "bundles" / "unetr_btcv")}
+    read = read_settings(**settings, dataset_dir=str(data), cases=(2,), shared={"split": "0/3"})
+    for _ in range(2):
+        CaseLists(tmp_path / "lists", read).write()
+    before = {path: path.read_bytes() for path in (tmp_path / "lists").iterdir()}
+    for folder in ("imagesTr", "labelsTr"):
+        first = sorted((data / folder).iterdir())[0]
+        first.rename(first.with_name(first.name.replace("0", "9")))
+    with pytest.raises(InputError, match="other cases than the data now has"):
+        CaseLists(tmp_path / "lists", read).write()
+    assert {path: path.read_bytes() for path in (tmp_path / "lists").iterdir()} == before

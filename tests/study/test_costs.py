@@ -26,8 +26,21 @@ def test_the_long_arm_gets_at_least_the_compute_of_pretraining(data: Path, steps
     )  # fmt: skip
     costs = Costs(settings, CaseLists(data, settings))
     flops = {arm: costs.total(arm, 0, 0)["flops"] for arm in ("scratch", "self", "scratch_long")}
-    epoch = costs.iterations("fine_tuning", 0, 0) * costs.step_flops("fine_tuning")
+    epoch = costs.work("fine_tuning", 1, 0, 0)
     assert flops["scratch"] < flops["self"] <= flops["scratch_long"] < flops["self"] + epoch
+
+
+@pytest.mark.parametrize(("drop_last", "images", "iterations"), [(False, 7, 3), (True, 6, 2)])
+def test_a_smaller_last_batch_counts_as_what_it_is(data: Path, drop_last: bool, images: int, iterations: int) -> None:
+    settings = read_settings(
+        bundle=str(ROOT / "bundles" / "vit_cxr14"), dataset_dir=str(data), shared=NETWORK | {"img_size": 32},
+        fine_tuning={"batch_size": 3, "drop_last": drop_last},
+    )  # fmt: skip
+    lists = CaseLists(data, settings)
+    lists.count = lambda cases, seed: 7  # type: ignore[method-assign]
+    costs = Costs(settings, lists)
+    assert costs.iterations("fine_tuning", 0, 0) == iterations
+    assert costs.work("fine_tuning", 2, 0, 0) == 2 * images * costs.image_flops("fine_tuning")
 
 
 def test_a_range_of_masking_ratios_costs_its_middle_always(data: Path) -> None:
@@ -36,7 +49,7 @@ def test_a_range_of_masking_ratios_costs_its_middle_always(data: Path) -> None:
             bundle=str(ROOT / "bundles" / "vit_cxr14"), dataset_dir=str(data), shared=NETWORK | {"img_size": 32},
             pretraining={"masking_ratio": ratio},
         )  # fmt: skip
-        return Costs(settings, CaseLists(data, settings)).step_flops("pretraining")
+        return Costs(settings, CaseLists(data, settings)).image_flops("pretraining")
 
     assert price([0.5, 1 - 1e-6 - 0.25]) == pytest.approx(price(0.625)) and price([0.25, 0.5]) == price([0.25, 0.5])
 
@@ -50,6 +63,6 @@ def test_a_light_decoder_is_counted_as_what_it_is(tmp_path: Path) -> None:
     )
     network = light.parser("fine_tuning").get_parsed_content("network_def")
     assert isinstance(network, LinearSegmenter)
-    crops = light.step_flops("fine_tuning") / training_flops(network)
-    assert crops == int(crops) >= 1 and light.step_flops("fine_tuning") < unetr.step_flops("fine_tuning") / 2
+    crops = light.image_flops("fine_tuning") / training_flops(network)
+    assert crops == int(crops) >= 1 and light.image_flops("fine_tuning") < unetr.image_flops("fine_tuning") / 2
     assert light.epochs("scratch_long", 0, 0) > unetr.epochs("scratch_long", 0, 0)
