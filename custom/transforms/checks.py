@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.data.utils import correct_nifti_header_if_necessary
-from nibabel import Nifti1Header, Nifti2Header
+from nibabel import Nifti1Header, Nifti1Image, Nifti2Header
 from nibabel.filebasedimages import ImageFileError
 from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
@@ -39,9 +39,7 @@ def check_header(path: Path, in_channels: int = 1, whole: bool = False) -> None:
     try:
         raw = raw_header(path)
         held = path.stat().st_size * (DEFLATE if path.suffix.lower() == ".gz" else 1)
-        volume = nibabel.load(path) if raw["vox_offset"] <= min(held, LARGEST_HEADER) else None
-        if volume is not None:  # as MONAI reads it: by its qform where only that has the header's voxel sizes
-            volume = correct_nifti_header_if_necessary(volume)
+        volume = nibabel.load(path) if 0 <= raw["vox_offset"] <= min(held, LARGEST_HEADER) else None
     except Exception as error:  # nibabel raises many kinds of errors for files that are not NIfTI
         raise InputError(f"{path} is not a readable NIfTI file; export it again as .nii or .nii.gz") from error
     if volume is None or prod(volume.shape) * volume.get_data_dtype().itemsize > held:
@@ -54,6 +52,7 @@ def check_header(path: Path, in_channels: int = 1, whole: bool = False) -> None:
     if raw["sform_code"] == 0:
         check_spacing(raw["pixdim"][1:4], path)
     check_affine(volume.affine, path)
+    check_forms(volume, path)
 
 
 def raw_header(path: Path) -> Nifti1Header | Nifti2Header:
@@ -112,6 +111,20 @@ def check_affine(affine: np.ndarray, path: Path) -> None:
     if not sizes.all() or abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-6:
         raise InputError(
             f"{path} has a singular affine (an axis of zero length or two parallel ones); repair its sform"
+        )
+
+
+def check_forms(volume: Nifti1Image, path: Path) -> None:
+    """MONAI reads the affine that nibabel does: it takes the qform, of whatever code, if only that fits the pixdim."""
+    affine = volume.affine.copy()
+    try:
+        difference = np.abs(correct_nifti_header_if_necessary(volume).affine - affine).max()
+    except READ_ERRORS:
+        difference = np.inf
+    if not difference <= AFFINE_TOLERANCE * np.linalg.norm(affine[:3, :3], axis=0).min():
+        raise InputError(
+            f"{path} has other voxel sizes in its header (pixdim) than in its sform, so that programs disagree about "
+            "where its voxels are; write the true ones into both"
         )
 
 

@@ -19,7 +19,7 @@ from custom.errors import InputError
 from custom.transforms import LoadAtSpacingd, LoadVolumed
 
 SHAPE = (6, 7, 8)
-PIXDIM_OFFSET, FORM_CODES_OFFSET = 80, 252
+PIXDIM_OFFSET, VOX_OFFSET, FORM_CODES_OFFSET = 80, 108, 252
 
 
 def volume(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
@@ -89,12 +89,14 @@ def constant(path: Path) -> None:
     write(path, np.full(SHAPE, -1024, dtype=np.int16))
 
 
-def zero_spacing(path: Path) -> None:
-    plain = write(path.with_name("plain.nii"), volume())
-    content = bytearray(plain.read_bytes())
-    struct.pack_into("<3f", content, PIXDIM_OFFSET, 1, 0, 1)
-    struct.pack_into("<2h", content, FORM_CODES_OFFSET, 0, 0)
-    write_bytes(path, bytes(content))
+def header_fault(*entries: tuple[int, str, tuple[float, ...]]) -> Callable[[Path], None]:
+    def fault(path: Path) -> None:
+        content = bytearray(write(path.with_name("plain.nii"), volume()).read_bytes())
+        for offset, form, values in entries:
+            struct.pack_into(f"<{form}", content, offset, *values)
+        write_bytes(path, bytes(content))
+
+    return fault
 
 
 def affine_fault(*diagonal: float) -> Callable[[Path], None]:
@@ -120,7 +122,8 @@ IMAGE_FAULTS: dict[str, Callable[[Path], None]] = {
     "NaN": with_nan,
     "infinite": with_infinity,
     "constant": constant,
-    "zero spacing": zero_spacing,
+    "zero spacing": header_fault((PIXDIM_OFFSET, "3f", (1, 0, 1)), (FORM_CODES_OFFSET, "2h", (0, 0))),
+    "voxels before the file": header_fault((VOX_OFFSET, "f", (-1,))),
     "singular affine": affine_fault(1, 0, 1),
     "NaN affine": affine_fault(1, float("nan"), 1),
 }

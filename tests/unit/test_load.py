@@ -132,15 +132,21 @@ def test_check_affine_refuses_what_cannot_be_inverted(column: list[float]) -> No
         check_affine(affine, FILE)
 
 
-def test_a_qform_that_holds_is_checked_like_a_sform(tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_sform_that_monai_would_replace_by_the_qform_is_refused(tmp_path: Path, code: int) -> None:
     image = nibabel.Nifti1Image(np.arange(24.0).reshape(2, 3, 4), np.diag([1.0, 2, 3, 1]))
-    image.set_qform(np.diag([1.0, 1, 3, 1]), 1)  # sets the header's voxel sizes too, which are no longer the sform's
+    image.set_qform(np.diag([1.0, 1, 3, 1]), code)  # sets the header's voxel sizes too, which are no longer the sform's
     nibabel.save(image, tmp_path / "i.nii")
-    assert np.array_equal(LoadVolumed("image")({"image": str(tmp_path / "i.nii")})["image"].pixdim, [1, 1, 3])
-    image.header["qoffset_x"] = np.nan
-    nibabel.save(image, tmp_path / "i.nii")
-    with pytest.raises(InputError, match="NaN or infinite"):
+    assert np.array_equal(LoadImaged("image")({"image": tmp_path / "i.nii"})["image"].pixdim, [1, 1, 3])
+    with pytest.raises(InputError, match="disagree about where"):
         LoadVolumed("image")({"image": str(tmp_path / "i.nii")})
+
+
+def test_voxel_sizes_that_differ_by_rounding_are_read(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.arange(24.0).reshape(2, 3, 4), np.diag([0.7, 0.7, 3, 1]))
+    image.set_qform(np.diag([0.7001, 0.7, 3, 1]), 1)
+    nibabel.save(image, tmp_path / "i.nii")
+    assert LoadVolumed("image")({"image": str(tmp_path / "i.nii")})["image"].pixdim[0] == pytest.approx(0.7, abs=1e-3)
 
 
 def test_check_image_counts_bad_voxels() -> None:
