@@ -13,7 +13,7 @@ from zipfile import ZipFile
 import torch
 from torch import Tensor, nn
 
-from .errors import InputError
+from .errors import DivergedError, InputError
 from .files import replacing
 from .networks.tokens import interpolate_position
 
@@ -23,11 +23,11 @@ logger = logging.getLogger(__name__)
 def write_checkpoint(content: Any, path: str | Path, previous: Path | None = None) -> None:
     """torch.save, complete or not at all; the file before it is kept as `previous`, and `path` is there at all times.
 
-    InputError if the folder cannot be written, the disk is full, or a tensor holds NaN or infinity.
+    InputError if the folder cannot be written or the disk is full, DivergedError if a tensor holds NaN or infinity.
     """
     broken = [name for name, value in tensors_in(content) if value.is_floating_point() and not is_finite(value)]
     if broken:
-        raise InputError(
+        raise DivergedError(
             f"{path} is not written, as {broken[0]} holds NaN or infinite values; go on from a state before training "
             "diverged, with a lower learning_rate"
         )

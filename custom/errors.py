@@ -21,6 +21,10 @@ class InputError(ValueError):
     """A fault in files, folders, weights or parameters. Its message is one sentence: what, where, what to change."""
 
 
+class DivergedError(InputError):
+    """Of a training: its loss, weights or predictions are no numbers any more."""
+
+
 def did_you_mean(name: str, known: Iterable[str], otherwise: str, prefix: str = "") -> str:
     """A question for the known name that resembles a mistyped one; where none does, `otherwise`."""
     near = get_close_matches(name, list(known), n=1)

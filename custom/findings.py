@@ -15,7 +15,7 @@ from monai.metrics import ROCAUCMetric, compute_average_precision
 from torch import Tensor
 
 from .auc import bootstrap_aucs, calibration_error, interval, roc_auc
-from .errors import InputError
+from .errors import DivergedError, InputError
 from .files import case_names, read_json, write_csv
 from .handlers import is_main_process
 from .pictures_2d import draw_roc
@@ -73,10 +73,10 @@ class MeanAUC(ROCAUCMetric):
 
 
 def check_finite(scores: np.ndarray) -> None:
-    """InputError for predictions (N, K) that cannot be ranked."""
+    """DivergedError for predictions (N, K) that cannot be ranked."""
     bad = int((~np.isfinite(scores)).any(axis=1).sum())
     if bad:
-        raise InputError(
+        raise DivergedError(
             f"the predictions of {bad} of {len(scores)} images are NaN or infinite; use a checkpoint from before "
             "training diverged, or lower the learning rate"
         )

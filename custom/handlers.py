@@ -13,7 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from .checkpoints import write_checkpoint
-from .errors import InputError
+from .errors import DivergedError
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class ClipGradients:
 
 
 class StopOnNaN:
-    """End a training that has diverged, before anything of it is saved: InputError for a loss that is no number."""
+    """End a training that has diverged, before anything of it is saved: DivergedError for a loss that is no number."""
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer, before the handlers that measure and save."""
@@ -77,7 +77,7 @@ class StopOnNaN:
     def __call__(self, engine: Engine) -> None:
         loss = engine.state.output["loss"].item()
         if not math.isfinite(loss):
-            raise InputError(
+            raise DivergedError(
                 f"the loss is {loss} in epoch {engine.state.epoch}, training has diverged; go on from what was saved "
                 "before with --resume true and a lower learning_rate, or begin anew with one"
             )

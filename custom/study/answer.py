@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .choose import at_edge
+from .choose import at_edge, diverged
 from .curves import steps_to_reach
 
 if TYPE_CHECKING:
@@ -36,10 +36,11 @@ def difference(results: Results, cases: int) -> str:
     plan, count = results.plan, len(results.scores["self", cases, "last"][0].cases)
     noun = "images" if plan.recipe.classifies else "cases"
     seeds = f"{plan.settings.seeds} seed" + "s" * (plan.settings.seeds > 1)
+    seen = plan.lists.count(0 if plan.settings.pretrain_on == "all" else cases, 0)
     return (
         f"On these {count} {plan.settings.section} {noun} self pre-training changes mean {plan.recipe.metric} by "
         f"{results.difference('self', cases)} ({seeds}, {plan.lists.count(cases, 0)} labelled {noun}, "
-        f"{plan.lists.count(0, 0)} pre-trained on)."
+        f"{seen} pre-trained on)."
     )
 
 
@@ -57,32 +58,47 @@ def verdict(results: Results, cases: int) -> Iterator[str]:
 
 
 def speed(results: Results, cases: int) -> Iterator[str]:
-    """When it is as good as scratch ever gets, on validation."""
+    """When it is as good as scratch ends, on validation."""
+    if results.plan.settings.seeds < ENOUGH_SEEDS:
+        return
     share = steps_to_reach(results.plan, results.choices, "self", cases)
+    where = "On validation, all images pooled," if results.plan.recipe.classifies else "On validation"
     if np.isnan(share):
-        yield "On validation it never reaches scratch's final value."
+        yield f"{where} it ends below scratch's final value."
     else:
         yield (
-            f"On validation it reaches scratch's final value in {100 * share:.0f} % of scratch's steps, those of "
-            "pre-training not counted."
+            f"{where} it stays at or above scratch's final value from {100 * share:.0f} % of scratch's steps on, those "
+            "of pre-training not counted."
         )
 
 
 def doubts(results: Results, cases: int) -> Iterator[str]:
     """Whatever makes the comparison weaker than it looks."""
     plan = results.plan
+    if plan.settings.section == "validation":
+        yield "These cases chose the learning rates too, so this is no more than a hint."
     failed = [name for name, end in results.gates().items() if name.startswith("self_") and not end["passed"]]
     if failed:
         yield (
             f"In {len(failed)} of its pre-trainings the masked loss does not beat the trivial predictors on unseen "
             "images: they have not learnt context, so train longer before you conclude anything."
         )
-    if "pixels" in plan.settings.arms and results.difference("scratch", cases, "pixels").sign <= 0:
-        yield "Scratch is not better than pixels without a network, so it is trained too little to be a standard."
-    if "broken" in plan.settings.arms and results.difference("self", cases, "broken").sign <= 0:
-        yield "It is not better than pre-training on shuffled patches, so anatomy need not be what it learnt."
+    yield from controls(results, cases)
     edges = [arm for (arm, n), choice in results.choices.items() if n == cases and at_edge(plan, choice)]
     if edges:
-        yield f"The best learning rate of {', '.join(edges)} is the lowest or highest that was tried: try more."
+        yield f"The best learning rate or layer decay of {', '.join(edges)} ends what was tried: try more."
+    if lost := diverged(plan):
+        yield f"Training diverged, so that fewer learning rates were left to choose from: {', '.join(lost)}."
     if len(plan.lists.sections["validation"]) < ENOUGH_VALIDATION:
         yield f"Only {len(plan.lists.sections['validation'])} validation cases chose the learning rates."
+
+
+def controls(results: Results, cases: int) -> Iterator[str]:
+    """What pixels and shuffled patches say against it."""
+    arms = results.plan.settings.arms
+    if "pixels" in arms and (sign := results.difference("scratch", cases, "pixels").sign) <= 0:
+        found = "Scratch is worse than" if sign else "Scratch is not shown to be better than"
+        yield f"{found} pixels without a network, so it may be trained too little to be a standard."
+    if "broken" in arms and "self" in arms and (sign := results.difference("self", cases, "broken").sign) <= 0:
+        found = "It is worse than" if sign else "It is not shown to be better than"
+        yield f"{found} pre-training on shuffled patches, so anatomy need not be what it learnt."

@@ -41,6 +41,13 @@ def choose(plan: Plan) -> dict[tuple[str, int], Choice]:
     return chosen
 
 
+def diverged(plan: Plan) -> list[str]:
+    """The choices that an arm could not train with, in words."""
+    tried = [(setup, choice) for setup in first_setups(plan) for choice in plan.choices()]
+    lost = [one for one in tried if (plan.path(plan.fine_tuning(*one).name) / "failed.json").is_file()]
+    return [f"{plan.settings.label(setup.arm)} at {choice.learning_rate:g}" for setup, choice in lost]
+
+
 def validated(plan: Plan, setup: Setup, choice: Choice) -> float:
     """The mean score of the last weights on the validation cases; minus infinity where there is none."""
     run = plan.evaluation(setup, choice, "last", "validation")
@@ -52,6 +59,10 @@ def validated(plan: Plan, setup: Setup, choice: Choice) -> float:
 
 
 def at_edge(plan: Plan, choice: Choice) -> bool:
-    """Whether the chosen learning rate is the highest or lowest that was tried, so that a better one may lie beyond."""
-    rates = plan.settings.learning_rates
-    return len(rates) > 1 and choice.learning_rate in (min(rates), max(rates))
+    """Whether the chosen learning rate or layer decay ends what was tried, so that a better one may lie beyond.
+
+    A decay of 1 is none at all, beyond which there is nothing.
+    """
+    rates, decays = plan.settings.learning_rates, plan.settings.layer_decays
+    of_rates = len(rates) > 1 and choice.learning_rate in (min(rates), max(rates))
+    return of_rates or (len(decays) > 1 and choice.layer_decay in {min(decays), max(decays)} - {1.0})

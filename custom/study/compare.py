@@ -36,9 +36,8 @@ def run_comparison(settings: Settings, folder: Path, workers: int, say: Say) -> 
         plan.lists.write()
         executor = Executor(folder, workers, total_work(plan), say)
         executor.execute(list(plan.preparations()))
-        pretrained, tried = list(plan.pretrained_setups()), grid(plan)
-        runs = [make(setup) for make in (plan.pretraining, plan.gauge) for setup in pretrained] + tried
-        executor.execute(runs, may_fail=tried)
+        tried = grid(plan)
+        executor.execute(pretrainings(plan) + tried, may_fail=tried)
         choices = choose(plan)
         executor.execute([plan.fine_tuning(setup, choices[setup.key]) for setup in plan.setups()])
         scored = [plan.evaluation(*one, settings.section) for one in evaluated(plan, choices)]
@@ -50,6 +49,13 @@ def run_comparison(settings: Settings, folder: Path, workers: int, say: Say) -> 
     return results
 
 
+def pretrainings(plan: Plan) -> list[Run]:
+    """Every pre-training, and what measures those of whole images."""
+    return [plan.pretraining(setup) for setup in plan.pretrained_setups()] + [
+        plan.gauge(setup) for setup in plan.gauged_setups()
+    ]
+
+
 def evaluated(plan: Plan, choices: Choices) -> list[tuple[Setup, Choice, str]]:
     """(setup, choice, checkpoint) of everything fine-tuned."""
     return [(setup, choices[setup.key], checkpoint) for setup in plan.setups() for checkpoint in CHECKPOINTS]
@@ -58,12 +64,15 @@ def evaluated(plan: Plan, choices: Choices) -> list[tuple[Setup, Choice, str]]:
 def remember(settings: Settings, folder: Path) -> None:
     """Write settings.json; InputError if the folder holds a comparison of something else.
 
-    More seeds, cases, arms or choices, or another section, are no other comparison: what is there stays valid.
+    More seeds, cases, arms or choices, or another section, are no other comparison: what is there stays valid. But
+    once test cases have been scored there is nothing to choose any more.
     """
     file, content = folder / "settings.json", json.loads(json.dumps(asdict(settings), default=list))
     if file.is_file():
         earlier = read_json(file)
-        changed = [name for name in content if name not in MAY_GROW and content[name] != earlier.get(name)]
+        tested = any((folder / "runs" / "evaluation").glob("*_test/done.json"))
+        may_grow = set(MAY_GROW) - ({"learning_rates", "layer_decays"} if tested else set())
+        changed = [name for name in content if name not in may_grow and content[name] != earlier.get(name)]
         if changed:
             raise InputError(f"{folder} holds a comparison with another {changed[0]}; choose another output_dir")
     with replacing(file) as beside:
@@ -74,9 +83,7 @@ def total_work(plan: Plan) -> float:
     """FLOPs of everything to come, about, to tell the time left."""
     choice = plan.choices()[0]
     later = [setup for setup in plan.setups() if setup.seed]
-    runs: list[Run] = [plan.pretraining(setup) for setup in plan.pretrained_setups()]
-    runs += [plan.gauge(setup) for setup in plan.pretrained_setups()] + grid(plan)
-    runs += [plan.fine_tuning(setup, choice) for setup in later]
+    runs = pretrainings(plan) + grid(plan) + [plan.fine_tuning(setup, choice) for setup in later]
     choices = {setup.key: choice for setup in plan.setups()}
     runs += [plan.evaluation(*one, plan.settings.section) for one in evaluated(plan, choices)]
     return sum(run.work for run in runs)

@@ -50,15 +50,16 @@ def mean_curve(curves: list[Curve]) -> Curve:
 
 
 def steps_to_reach(plan: Plan, choices: Choices, arm: str, cases: int) -> float:
-    """Share of scratch's steps after which an arm first validates as well as scratch last does; NaN if it never does.
+    """Share of scratch's steps from which on an arm validates as well as scratch last does; NaN if it ends below.
 
     Both curves are means over seeds.
     """
     (steps, scratch), (own_steps, values) = (
         mean_curve(curves_of(plan, choices, name, cases)) for name in ("scratch", arm)
     )
-    reached = np.flatnonzero(values >= scratch[-1])
-    return float(own_steps[reached[0]] / steps[-1]) if len(reached) else float("nan")
+    below = np.flatnonzero(values < scratch[-1])
+    since = below[-1] + 1 if len(below) else 0
+    return float(own_steps[since] / steps[-1]) if since < len(values) else float("nan")
 
 
 def read_monitor(folder: Path) -> dict[str, np.ndarray]:

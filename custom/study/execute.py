@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..files import replacing
 from .recipe import config_files
 from .run import Run
-from .worker import run_bundle, worker_context
+from .worker import DIVERGED, run_bundle, worker_context
 
 MOST_WORKERS = 8
 Say = Callable[[str], None]
@@ -50,7 +50,7 @@ class Executor:
     def execute(self, runs: Sequence[Run], may_fail: Sequence[Run] = ()) -> None:
         """Return when all are done; InputError with the last words of one that failed, after those under way ended.
 
-        One of `may_fail` that fails, or needs one that did, counts as done, and `failed` tells which those are.
+        One of `may_fail` that diverges, or needs one that did, counts as done, and `failed` tells which those are.
         """
         waiting = [run for run in dict.fromkeys(runs) if not self.is_done(run) and not self.failed(run.name)]
         self.total -= sum(run.work for run in runs if run not in waiting)
@@ -83,7 +83,7 @@ class Executor:
         return self.folder / "runs" / name / "done.json"
 
     def failed(self, name: str) -> bool:
-        """Whether the run of that name was allowed to fail, and did."""
+        """Whether the run of that name was allowed to diverge, and did."""
         return self.done_file(name).with_name("failed.json").is_file()
 
     def _run(self, run: Run, may_fail: bool) -> float:
@@ -104,7 +104,7 @@ class Executor:
         with self.lock:
             process.join()
         self.gpus.put(gpu)
-        if process.exitcode and not may_fail:
+        if process.exitcode and not (may_fail and process.exitcode == DIVERGED):
             status = f"{last_words(folder)} (exit status {process.exitcode}, all of it in {folder / 'log.txt'})"
             raise InputError(f"{run.name} failed: {status}")
         ended = {"seconds": time.monotonic() - start, "resumed": resume}

@@ -47,6 +47,10 @@ class Plan:
             for cases in self.settings.cases if self.settings.pretrain_on == "labelled" else (0,):
                 yield from (Setup(arm, cases, seed) for seed in range(self.settings.seeds))
 
+    def gauged_setups(self) -> Iterator[Setup]:
+        """Every pre-training of whole images; one of shuffled ones is no predictor of those it is measured on."""
+        return (setup for setup in self.pretrained_setups() if setup.arm != "broken")
+
     def choices(self) -> list[Choice]:
         """What is tried with the first seed."""
         rates, decays = self.settings.learning_rates, self.settings.layer_decays

@@ -48,7 +48,7 @@ def class_rows(summary: dict[str, Any], cases: int) -> list[tuple[str, dict[str,
 def reconstructions(results: Results) -> dict[str, str]:
     """What the first pre-training of each arm makes of an unseen image, as embedded pictures."""
     pictures = {}
-    for setup in results.plan.pretrained_setups():
+    for setup in results.plan.gauged_setups():
         file = results.plan.path(results.plan.gauge(setup).name) / "reconstruction.png"
         if setup.arm not in pictures and file.is_file():
             pictures[setup.arm] = embedded(file.read_bytes())

@@ -42,8 +42,8 @@ class Results:
         return compare(first, second)
 
     def gates(self) -> dict[str, dict[str, float]]:
-        """The end of every pre-training, by its name."""
-        return {str(setup): gate(self.plan, setup) for setup in self.plan.pretrained_setups()}
+        """The end of every pre-training of whole images, by its name."""
+        return {str(setup): gate(self.plan, setup) for setup in self.plan.gauged_setups()}
 
     def summary(self) -> dict[str, Any]:
         """Everything the report shows as numbers."""

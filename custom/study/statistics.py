@@ -1,4 +1,8 @@
-"""Differences of two arms on the same cases and seeds, with intervals that count both as drawn by chance."""
+"""Differences of two arms on the same cases and seeds, with intervals that count both as drawn by chance.
+
+A bootstrap of the seeds as well would be too sure: its percentiles cannot lie outside of the three or five values
+that there are, so that with three seeds one in four comparisons of equals found a difference.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import wilcoxon
+from scipy.stats import norm, t, wilcoxon
 
 from ..auc import interval
 from .scores import Scores
@@ -37,16 +41,20 @@ class Difference(NamedTuple):
 def compare(first: Sequence[Scores], second: Sequence[Scores], replicates: int = REPLICATES) -> Difference:
     """`first` minus `second`, one of each a seed, paired.
 
-    The interval is the 95 % percentile interval of a bootstrap in which patients are drawn with replacement, the same
-    for all, and seeds are, so that it covers the choice of the test cases and, from two seeds on, chance in training.
+    The 95 % interval covers the choice of the test cases, by a bootstrap in which patients are drawn with replacement,
+    the same for all, and from two seeds on chance in training.
     """
     check_paired([*first, *second])
-    once = np.ones((1, len(first[0].cases)))
-    mean = float(np.mean([a.mean(once)[0] - b.mean(once)[0] for a, b in zip(first, second, strict=True)]))
-    drawn = [drawn_means(a, replicates) - drawn_means(b, replicates) for a, b in zip(first, second, strict=True)]
-    low, high = interval(mean_of_drawn_seeds(drawn))
-    each = np.mean([a.per_unit() - b.per_unit() for a, b in zip(first, second, strict=True)], axis=0)
-    return Difference(mean, low, high, signed_rank(each))
+    pairs = list(zip(first, second, strict=True))
+    seeds = [overall(a) - overall(b) for a, b in pairs]
+    drawn = [drawn_means(a, replicates) - drawn_means(b, replicates) for a, b in pairs]
+    each = np.mean([a.per_unit() - b.per_unit() for a, b in pairs], axis=0)
+    return Difference(float(np.mean(seeds)), *over_seeds(seeds, drawn, len(set(first[0].groups))), signed_rank(each))
+
+
+def overall(scores: Scores) -> float:
+    """The mean of an arm, every case once."""
+    return float(scores.mean(np.ones((1, len(scores.cases))))[0])
 
 
 @lru_cache(maxsize=1024)
@@ -61,22 +69,23 @@ def drawn_means(scores: Scores, replicates: int) -> NDArray:
     return np.concatenate([scores.mean(weight) for weight in weights])
 
 
-def mean_of_drawn_seeds(values: Sequence[NDArray], seed: int = 1) -> NDArray:
-    """Mean (R,) over seeds drawn with replacement in every replicate, of one array (R,) a seed.
+def over_seeds(seeds: Sequence[float], drawn: Sequence[NDArray], units: int) -> tuple[float, float]:
+    """The 95 % interval of a mean over seeds, from its value in each seed and in every draw of `units` patients (R,).
 
-    One less than there are is drawn, without which the spread of few seeds comes out too small (Rao and Wu 1988); a
-    single seed has none.
+    The halves of the bootstrap's interval, as much wider as Student's is for so few patients, and Student's over seeds:
+    their squares are added, as for independent errors. A single seed tells nothing of chance in training.
     """
-    count, drawn = len(values), max(1, len(values) - 1)
-    share = np.random.default_rng(seed).multinomial(drawn, [1 / count] * count, size=len(values[0])) / drawn
-    return (share * np.stack(values, axis=1)).sum(axis=1)
+    mean, bounds, count = float(np.mean(seeds)), interval(np.mean(drawn, axis=0)), len(seeds)
+    few = t.ppf(0.975, units - 1) / norm.ppf(0.975) * np.sqrt(units / (units - 1)) if units > 1 else np.nan
+    chance = t.ppf(0.975, count - 1) * np.std(seeds, ddof=1) / np.sqrt(count) if count > 1 else 0.0
+    low, high = (float(np.hypot(few * (bound - mean), chance)) for bound in bounds)
+    return mean - low, mean + high
 
 
 def summarise(scores: Sequence[Scores], replicates: int = REPLICATES) -> tuple[float, float, float]:
     """Mean of an arm over seeds, and its interval over patients and seeds."""
-    once = np.ones((1, len(scores[0].cases)))
-    drawn = mean_of_drawn_seeds([drawn_means(one, replicates) for one in scores])
-    return float(np.mean([one.mean(once)[0] for one in scores])), *interval(drawn)
+    seeds, drawn = [overall(one) for one in scores], [drawn_means(one, replicates) for one in scores]
+    return float(np.mean(seeds)), *over_seeds(seeds, drawn, len(set(scores[0].groups)))
 
 
 def check_paired(scores: Sequence[Scores]) -> None:

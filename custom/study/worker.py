@@ -15,7 +15,9 @@ from threading import Thread
 import torch
 from monai.bundle import run
 
-from ..errors import sentence_of
+from ..errors import DivergedError, chain_of, sentence_of
+
+DIVERGED = 3  # exit status
 
 
 def worker_context(threads: int) -> ForkServerContext:
@@ -27,7 +29,7 @@ def worker_context(threads: int) -> ForkServerContext:
 
 
 def run_bundle(files: Sequence[str], bundle: str, log: Path, resume: bool, gpu: str | None) -> None:
-    """What `python -m monai.bundle run` does; its output goes to `log`, and its exit status is 1 if it fails."""
+    """What `python -m monai.bundle run` does, its output into `log`: its exit status is 1, or DIVERGED, if it fails."""
     end_with_parent()
     set_start_method(get_all_start_methods()[0], force=True)  # of its loaders: they begin, and end, as in a command
     with log.open("a", encoding="utf-8") as file:
@@ -41,7 +43,7 @@ def run_bundle(files: Sequence[str], bundle: str, log: Path, resume: bool, gpu: 
     except Exception as error:
         traceback.print_exc()
         sys.stderr.write(f"\nERROR: {sentence_of(error) or repr(error)}\n")
-        sys.exit(1)
+        sys.exit(DIVERGED if any(isinstance(one, DivergedError) for one in chain_of(error)) else 1)
 
 
 def end_with_parent() -> None:

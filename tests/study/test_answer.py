@@ -1,5 +1,6 @@
 """What is chosen, and what the answer says of it."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from custom.errors import InputError
 from custom.study import answer as words
 from custom.study import choose as choosing
+from custom.study import curves
 from custom.study.curves import mean_curve
 from custom.study.run import Choice, Setup
 from custom.study.statistics import Difference
@@ -17,10 +19,18 @@ LOW, HIGH = Choice(1e-3, 1.0), Choice(3e-3, 1.0)
 
 
 def plan_of(**settings: Any) -> SimpleNamespace:
-    given = {"arms": ("scratch", "self"), "cases": (0,), "seeds": 5, "section": "test", "learning_rates": (1e-3, 3e-3)}
+    given: dict[str, Any] = {
+        "arms": ("scratch", "self"),
+        "cases": (0,),
+        "seeds": 5,
+        "section": "test",
+        "learning_rates": (1e-3, 3e-3),
+    }
+    given |= {"layer_decays": (1.0,), "pretrain_on": "all", "label": str}
     lists = SimpleNamespace(count=lambda cases, seed: 18, sections={"validation": [None] * 20})
     return SimpleNamespace(
-        settings=SimpleNamespace(**(given | settings)), lists=lists, path=lambda name: name,
+        settings=SimpleNamespace(**(given | settings)), lists=lists, path=Path,
+        fine_tuning=lambda setup, choice: SimpleNamespace(name=f"{setup}_{choice}"),
         recipe=SimpleNamespace(classifies=False, metric="Dice"),
         setups=lambda: [Setup("scratch", 0, 0), Setup("scratch", 0, 1)], choices=lambda: [LOW, HIGH],
     )  # fmt: skip
@@ -44,6 +54,15 @@ def test_an_arm_that_always_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         choosing.choose(plan_of())
 
 
+def test_what_an_arm_could_not_train_with_is_named(tmp_path: Path) -> None:
+    plan = plan_of()
+    plan.path = tmp_path.joinpath
+    (tmp_path / f"scratch_all_seed0_{HIGH}").mkdir()
+    assert choosing.diverged(plan) == []
+    (tmp_path / f"scratch_all_seed0_{HIGH}" / "failed.json").touch()
+    assert choosing.diverged(plan) == ["scratch at 0.003"]
+
+
 def results_of(found: dict[str, tuple[float, float, float]], gate: float = 1.0, **settings: Any) -> SimpleNamespace:
     def difference(arm: str, cases: int, other: str = "scratch", checkpoint: str = "last") -> Difference:
         return Difference(*found[f"{arm}-{other}"], 0.1)
@@ -64,26 +83,49 @@ def test_the_verdict_is_what_the_interval_says(interval: tuple, said: str, monke
     monkeypatch.setattr(words, "steps_to_reach", lambda *_: 0.5)
     text = words.answer(results_of({"self-scratch": interval}))
     assert said in text and f"{interval[0]:+.3f} [{interval[1]:+.3f}, {interval[2]:+.3f}]" in text
-    assert "50 % of scratch's steps" in text
+    assert "from 50 % of scratch's steps on" in text
 
 
 def test_everything_that_stands_against_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(words, "steps_to_reach", lambda *_: float("nan"))
+    monkeypatch.setattr(words, "diverged", lambda _: ["from scratch at 0.003"])
     none = (0.0, -0.1, 0.1)
     arms = ("scratch", "self", "scratch_long", "broken", "pixels")
     found = {"self-scratch": none, "self-scratch_long": (-0.2, -0.3, -0.1), "self-broken": none, "scratch-pixels": none}
-    results = results_of(found, gate=0.0, arms=arms)
+    results = results_of(found, gate=0.0, arms=arms, section="validation")
     results.choices["self", 0], results.plan.lists.sections["validation"] = HIGH, [None] * 3
     text = words.answer(results)
-    for said in ("it is worse", "never reaches", "not learnt context", "pixels without", "shuffled patches"):
+    for said in ("it is worse", "ends below", "not learnt context", "pixels without", "shuffled patches", "a hint"):
         assert said in text
-    assert "learning rate of self is" in text and "Only 3 validation cases" in text
+    assert text.count("not shown to be better") == 2 and "diverged" in text and "from scratch at 0.003" in text
+    assert "layer decay of self ends" in text and "Only 3 validation cases" in text
+
+
+@pytest.mark.parametrize(
+    ("choice", "edge"),
+    [(Choice(1e-3, 1.0), True), (Choice(2e-3, 1.0), False), (Choice(2e-3, 0.5), True), (Choice(2e-3, 0.75), False)],
+)
+def test_no_decay_ends_nothing_but_the_lowest_and_outer_rates_do(choice: Choice, edge: bool) -> None:
+    plan = plan_of(learning_rates=(1e-3, 2e-3, 3e-3), layer_decays=(0.5, 0.75, 1.0))
+    assert choosing.at_edge(plan, choice) is edge
+
+
+@pytest.mark.parametrize(
+    ("values", "share"), [([5, 1, 5, 6], 0.75), ([5, 5, 5, 5], 0.25), ([1, 6, 7, 3], np.nan), ([1, 1, 1, 4], 1.0)]
+)
+def test_a_curve_is_there_when_it_does_not_fall_back(
+    values: list[int], share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = np.arange(1, 5) * 10
+    found = {"scratch": [(steps, np.array([1, 2, 3, 4]))], "self": [(steps, np.array(values))]}
+    monkeypatch.setattr(curves, "curves_of", lambda plan, choices, arm, cases: found[arm])
+    assert curves.steps_to_reach(None, {}, "self", 0) == pytest.approx(share, nan_ok=True)
 
 
 def test_two_seeds_get_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(words, "steps_to_reach", lambda *_: 1.0)
     text = words.answer(results_of({"self-scratch": (0.02, 0.01, 0.03)}, seeds=2))
-    assert "no verdict" in text and "better" not in text
+    assert "no verdict" in text and "better" not in text and "steps" not in text
 
 
 def test_curves_of_seeds_with_other_epochs_are_averaged_at_the_same_iterations() -> None:

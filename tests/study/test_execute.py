@@ -12,12 +12,14 @@ from custom.study.run import Run
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """Its runs append their name to a file, or divide by zero."""
+    """Its runs append their name to a file, divide by zero, or diverge."""
     configs = tmp_path / "bundle" / "configs"
     configs.mkdir(parents=True)
     good = {"run": ["$open(@journal, 'a').write(@word + ' ')"]}
     (configs / "good.json").write_text(json.dumps(good))
     (configs / "bad.json").write_text(json.dumps({"run": ["$1 / 0"]}))
+    diverges = {"_target_": "custom.findings.check_finite", "scores": "$__import__('numpy').full((1, 1), float('nan'))"}
+    (configs / "diverging.json").write_text(json.dumps({"run": [diverges]}))
     return tmp_path / "bundle"
 
 
@@ -31,8 +33,8 @@ def good(bundle: Path, name: str, *needs: str) -> Run:
     return Run(name, bundle, ("good",), overrides, 1.0, needs)
 
 
-def bad(bundle: Path, name: str) -> Run:
-    return Run(name, bundle, ("bad",), {})
+def bad(bundle: Path, name: str, how: str = "bad") -> Run:
+    return Run(name, bundle, (how,), {})
 
 
 def journal(bundle: Path) -> list[str]:
@@ -62,10 +64,21 @@ def test_a_failure_is_told_with_its_last_words_and_tried_again(bundle: Path, exe
 
 
 @pytest.mark.slow
-def test_what_may_fail_stops_only_what_needs_it(bundle: Path, executor: Executor) -> None:
-    runs = [bad(bundle, "train/x"), good(bundle, "score/x", "train/x"), good(bundle, "train/y")]
+def test_what_may_diverge_stops_only_what_needs_it(bundle: Path, executor: Executor) -> None:
+    runs = [bad(bundle, "train/x", "diverging"), good(bundle, "score/x", "train/x"), good(bundle, "train/y")]
     executor.execute(runs, may_fail=runs)
     assert journal(bundle) == ["y"] and executor.failed("train/x") and not executor.failed("train/y")
+    with pytest.raises(InputError, match="NaN or infinite"):
+        executor.execute([bad(bundle, "train/z", "diverging")])
+
+
+@pytest.mark.slow
+def test_what_ends_in_another_way_is_tried_again(bundle: Path, executor: Executor) -> None:
+    run = bad(bundle, "train/x")
+    for _ in range(2):
+        with pytest.raises(InputError, match="1 / 0"):
+            executor.execute([run], may_fail=[run])
+    assert not executor.failed("train/x")
 
 
 def test_a_run_of_the_same_name_with_other_settings_is_refused(bundle: Path, executor: Executor) -> None:
