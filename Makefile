@@ -101,7 +101,7 @@ federated: federated/data ## two sites pre-train and fine-tune in NVIDIA FLARE's
 test-federated: $(FEDERATED_READY) ## NVIDIA FLARE: what is averaged, and what leaves a site
 	$(FEDERATED_RUN) -m pytest tests/system/test_federated.py
 
-soak: $(READY) ## what takes too long for `make test`: 2,000 training steps, 500 inferences, more fuzzing; into soak/ (about an hour)
+soak: $(READY) ## what takes too long for `make test`: 2,000 training steps, 500 inferences, more fuzzing; into soak/ (half an hour)
 	rm -rf soak
 	$(RUN) -W ignore -m tests.system.soak --output_dir soak
 	HYPOTHESIS_PROFILE=soak $(RUN) -m pytest tests/fuzz --timeout 7200
