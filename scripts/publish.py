@@ -1,34 +1,45 @@
-"""Put what a comparison found into the project's record: `python -m scripts.publish OUT docs/results/NAME`."""
+"""Put what a comparison found into the project's record: `python -m scripts.publish OUT docs/results/NAME`.
+
+`python -m scripts.publish docs/results/NAME` prints the tables of a record.
+"""
 
 from __future__ import annotations
 
 import gzip
-import json
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from custom.errors import InputError, explain_errors
-from custom.files import replacing
-from custom.study.results import without_folders
+from custom.files import read_json, replacing
 
 from .command_line import run_command_line
 
 RECORD = {"summary.json", "results.csv.gz", "curves.png", "cases.png", "pretraining.png"}
 
 
-def publish(output_dir: str, target: str) -> None:
-    """Copy the summary, the figures and, compressed, every number, and print the tables for docs/results.md.
+def publish(output_dir: str, target: str = "") -> None:
+    """Print the tables for docs/results.md; with a target copy summary, figures and, compressed, every number there.
 
     Args:
-        output_dir: the folder of a comparison that has ended.
-        target: the folder of its record, replaced if it is there.
+        output_dir: the folder of a comparison that has ended, or of a record, whose tables are printed again.
+        target: the folder of the record, replaced if it is there.
 
     Raises:
         InputError: the comparison has not ended, or the target is a folder that is no such record.
     """
-    source, folder = Path(output_dir), Path(target)
+    if target:
+        record(Path(output_dir), Path(target))
+    file = Path(target or output_dir) / "summary.json"
+    if not file.is_file():
+        raise InputError(f"{file.parent} has no summary.json; name a comparison that has ended, or a record")
+    summary = read_json(file)
+    sys.stdout.write(f"{summary['answer']}\n\n{scores(summary)}\n\n{differences(summary)}\n\n{pretraining(summary)}\n")
+
+
+def record(source: Path, folder: Path) -> None:
+    """Copy what is worth keeping of a comparison."""
     for name in ("report.html", "figures", "summary.json", "results.csv"):
         if not (source / name).exists():
             raise InputError(f"{source} has no {name}; run its comparison to the end first")
@@ -37,13 +48,9 @@ def publish(output_dir: str, target: str) -> None:
     for name in RECORD:
         (folder / name).unlink(missing_ok=True)
     shutil.copytree(source / "figures", folder, dirs_exist_ok=True)
-    summary = json.loads((source / "summary.json").read_text(encoding="utf-8"))
-    summary["settings"] = without_folders(summary["settings"])
-    with replacing(folder / "summary.json") as beside:
-        beside.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    shutil.copyfile(source / "summary.json", folder / "summary.json")
     with replacing(folder / "results.csv.gz") as beside:  # of the same numbers always the same bytes
         beside.write_bytes(gzip.compress((source / "results.csv").read_bytes(), mtime=0))
-    sys.stdout.write(f"{summary['answer']}\n\n{scores(summary)}\n\n{differences(summary)}\n\n{pretraining(summary)}\n")
 
 
 def scores(summary: dict[str, Any]) -> str:

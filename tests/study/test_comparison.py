@@ -91,7 +91,11 @@ def test_its_record_has_every_number_and_no_folder(
     for rows in ("arms", "differences"):
         last = [row for row in content[rows] if row["checkpoint"] == "last"]
         assert last and all(f"| {content['labels'][row['arm']]}" in out for row in last)
+    publish(str(tmp_path / "record"))
+    assert capsys.readouterr().out == out
     (tmp_path / "record" / "mine.txt").touch()
+    with pytest.raises(InputError, match=r"has no summary\.json"):
+        publish(str(tmp_path))
     with pytest.raises(InputError, match="holds more than a record"):
         publish(str(folder / "out"), str(tmp_path / "record"))
     assert (tmp_path / "record" / "summary.json").is_file()
