@@ -23,6 +23,7 @@ from .run import Run
 from .worker import DIVERGED, run_bundle, worker_context
 
 MOST_WORKERS = 8
+THREADS = os.environ.get("OMP_NUM_THREADS", "")  # of a run, as whoever began this wants it; `worker_context` changes it
 Say = Callable[[str], None]
 
 
@@ -41,7 +42,7 @@ class Executor:
         gpus = visible_gpus()
         self.folder, self.say, self.total = folder, say, total
         self.workers = workers or len(gpus) or min(cores, MOST_WORKERS)
-        self.context = worker_context(max(1, cores // self.workers))
+        self.context = worker_context(int(THREADS) if THREADS.isdigit() else max(1, cores // self.workers))
         self.work_done, self.seconds, self.lock = 0.0, 0.0, Lock()
         self.gpus: SimpleQueue[str | None] = SimpleQueue()
         for place in range(self.workers):

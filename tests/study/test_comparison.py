@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import os
 import subprocess
 import sys
 import time
@@ -152,7 +153,8 @@ def test_a_killed_comparison_goes_on(tmp_path: Path) -> None:
     settings.write_text(json.dumps(given))
     command = [sys.executable, "-m", "scripts.compare", str(tmp_path / "out"), "--settings", str(settings)]
     command += ["--workers", "1"]
-    first = subprocess.Popen(command, cwd=ROOT)
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}  # threads that wait for each other crawl on busy cores
+    first = subprocess.Popen(command, cwd=ROOT, env=alone)
     begun = tmp_path / "out" / "runs" / "pretraining" / "self_all_seed0" / "last.pt"
     while not begun.is_file():
         assert first.poll() is None
@@ -162,7 +164,7 @@ def test_a_killed_comparison_goes_on(tmp_path: Path) -> None:
     first.wait()
     assert children and gone(children, seconds=20)
     assert not begun.with_name("done.json").exists()
-    subprocess.run(command, cwd=ROOT, check=True)
+    subprocess.run(command, cwd=ROOT, check=True, env=alone)
     assert (tmp_path / "out" / "report.html").is_file()
     assert json.loads(begun.with_name("done.json").read_text())["resumed"]
 
