@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from custom.errors import explain_errors
+from custom.errors import InputError, explain_errors
 from custom.study.answer import answer
 from custom.study.compare import run_comparison
 from custom.study.settings import read_settings
@@ -43,7 +44,11 @@ def compare(
         more: any other setting of custom/study/settings.py.
     """
     given = {"bundle": bundle, "dataset_dir": dataset_dir, "cases": cases, "seeds": seeds, "arms": arms, **more}
-    results = run_comparison(read_settings(settings, **given), Path(output_dir), workers, say)
+    results = None
+    with suppress(KeyboardInterrupt):
+        results = run_comparison(read_settings(settings, **given), Path(output_dir), workers, say)
+    if results is None:
+        raise InputError("interrupted; the same command goes on from here")
     say(f"\n{answer(results)}\n\nReport: {Path(output_dir) / 'report.html'}")
 
 

@@ -83,13 +83,19 @@ def doubts(results: Results, cases: int) -> Iterator[str]:
             f"In {len(failed)} of its pre-trainings the masked loss does not beat the trivial predictors on unseen "
             "images: they have not learnt context, so train longer before you conclude anything."
         )
+    scored = results.scores["self", cases, "last"][0]
+    if absent := int(np.isnan(scored.per_class()).sum()):
+        yield (
+            f"{absent} of {len(scored.classes)} classes never occur in the scored cases: are out_channels and "
+            "class_names those of the labels?"
+        )
     yield from controls(results, cases)
     edges = [arm for (arm, n), choice in results.choices.items() if n == cases and at_edge(plan, choice)]
     if edges:
         yield f"The best learning rate or layer decay of {', '.join(edges)} ends what was tried: try more."
     if lost := diverged(plan):
         yield f"Training diverged, so that fewer learning rates were left to choose from: {', '.join(lost)}."
-    if len(plan.lists.sections["validation"]) < ENOUGH_VALIDATION:
+    if len(plan.choices()) > 1 and len(plan.lists.sections["validation"]) < ENOUGH_VALIDATION:
         yield f"Only {len(plan.lists.sections['validation'])} validation cases chose the learning rates."
 
 

@@ -31,7 +31,7 @@ def run_comparison(settings: Settings, folder: Path, workers: int, say: Say) -> 
     """
     folder = folder.resolve()
     with locked(folder):
-        plan = Plan(settings, folder)  # reads the data: a mistyped folder leaves nothing behind
+        plan = Plan(settings, folder)  # reads the data: a mistyped folder is not remembered
         remember(settings, folder)
         plan.lists.write()
         executor = Executor(folder, workers, total_work(plan), say)

@@ -128,7 +128,8 @@ def read_settings(file: str | Path | None = None, **given: Any) -> Settings:
     content |= {key: value for key, value in given.items() if value is not None}
     known = {one.name for one in fields(Settings)}
     if unknown := sorted(set(content) - known):
-        hint = did_you_mean(unknown[0], known, f"use {', '.join(sorted(known))}")
+        options = "options of the bundle go into shared, pretraining or fine_tuning"
+        hint = did_you_mean(unknown[0], known, f"use {', '.join(sorted(known))}; {options}")
         raise InputError(f"setting {unknown[0]!r} is unknown; {hint}")
     if missing := [name for name in ("bundle", "dataset_dir") if not content.get(name)]:
         raise InputError(f"no {missing[0]} is given; set --{missing[0]}")

@@ -63,11 +63,14 @@ def test_what_an_arm_could_not_train_with_is_named(tmp_path: Path) -> None:
     assert choosing.diverged(plan) == ["scratch at 0.003"]
 
 
-def results_of(found: dict[str, tuple[float, float, float]], gate: float = 1.0, **settings: Any) -> SimpleNamespace:
+def results_of(
+    found: dict[str, tuple[float, float, float]], gate: float = 1.0, absent: float = 0.5, **settings: Any
+) -> SimpleNamespace:
     def difference(arm: str, cases: int, other: str = "scratch", checkpoint: str = "last") -> Difference:
         return Difference(*found[f"{arm}-{other}"], 0.1)
 
-    scores = {("self", 0, "last"): [SimpleNamespace(cases=tuple("abc"))]}
+    scored = SimpleNamespace(cases=tuple("abc"), classes=("spleen", "liver"), per_class=lambda: np.array([0.5, absent]))
+    scores = {("self", 0, "last"): [scored]}
     choices = {("scratch", 0): Choice(2e-3, 1.0), ("self", 0): Choice(2e-3, 1.0)}
     return SimpleNamespace(
         plan=plan_of(**settings), difference=difference, scores=scores, choices=choices,
@@ -82,6 +85,7 @@ def results_of(found: dict[str, tuple[float, float, float]], gate: float = 1.0, 
 def test_the_verdict_is_what_the_interval_says(interval: tuple, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(words, "steps_to_reach", lambda *_: 0.5)
     text = words.answer(results_of({"self-scratch": interval}))
+    assert "never occur" not in text
     assert said in text and f"{interval[0]:+.3f} [{interval[1]:+.3f}, {interval[2]:+.3f}]" in text
     assert "from 50 % of scratch's steps on" in text
 
@@ -92,12 +96,13 @@ def test_everything_that_stands_against_it_is_said(monkeypatch: pytest.MonkeyPat
     none = (0.0, -0.1, 0.1)
     arms = ("scratch", "self", "scratch_long", "broken", "pixels")
     found = {"self-scratch": none, "self-scratch_long": (-0.2, -0.3, -0.1), "self-broken": none, "scratch-pixels": none}
-    results = results_of(found, gate=0.0, arms=arms, section="validation")
+    results = results_of(found, gate=0.0, absent=np.nan, arms=arms, section="validation")
     results.choices["self", 0], results.plan.lists.sections["validation"] = HIGH, [None] * 3
     text = words.answer(results)
     for said in ("it is worse", "ends below", "not learnt context", "pixels without", "shuffled patches", "a hint"):
         assert said in text
     assert text.count("not shown to be better") == 2 and "diverged" in text and "from scratch at 0.003" in text
+    assert "1 of 2 classes never occur" in text
     assert "layer decay of self ends" in text and "Only 3 validation cases" in text
 
 
