@@ -44,7 +44,7 @@ def compare(
         more: any other setting of custom/study/settings.py.
     """
     given = {"bundle": bundle, "dataset_dir": dataset_dir, "cases": cases, "seeds": seeds, "arms": arms, **more}
-    results = None
+    results = None  # raised inside, the sentence would have the interruption as its cause
     with suppress(KeyboardInterrupt):
         results = run_comparison(read_settings(settings, **given), Path(output_dir), workers, say)
     if results is None:

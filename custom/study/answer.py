@@ -93,8 +93,8 @@ def doubts(results: Results, cases: int) -> Iterator[str]:
     edges = [arm for (arm, n), choice in results.choices.items() if n == cases and at_edge(plan, choice)]
     if edges:
         yield f"The best learning rate or layer decay of {', '.join(edges)} ends what was tried: try more."
-    if lost := diverged(plan):
-        yield f"Training diverged, so that fewer learning rates were left to choose from: {', '.join(lost)}."
+    if lost := diverged(plan, cases):
+        yield f"Training diverged, so that fewer choices were left: {', '.join(lost)}."
     if len(plan.choices()) > 1 and len(plan.lists.sections["validation"]) < ENOUGH_VALIDATION:
         yield f"Only {len(plan.lists.sections['validation'])} validation cases chose the learning rates."
 

@@ -41,11 +41,11 @@ def choose(plan: Plan) -> dict[tuple[str, int], Choice]:
     return chosen
 
 
-def diverged(plan: Plan) -> list[str]:
-    """The choices that an arm could not train with, in words."""
-    tried = [(setup, choice) for setup in first_setups(plan) for choice in plan.choices()]
+def diverged(plan: Plan, cases: int) -> list[str]:
+    """What arms could not train with, at this number of labelled cases, in words."""
+    tried = [(setup, choice) for setup in first_setups(plan) if setup.cases == cases for choice in plan.choices()]
     lost = [one for one in tried if (plan.path(plan.fine_tuning(*one).name) / "failed.json").is_file()]
-    return [f"{plan.settings.label(setup.arm)} at {choice.learning_rate:g}" for setup, choice in lost]
+    return [f"{plan.settings.label(setup.arm)} ({choice})" for setup, choice in lost]
 
 
 def validated(plan: Plan, setup: Setup, choice: Choice) -> float:

@@ -6,6 +6,7 @@ from functools import cache
 from math import ceil
 from typing import Any
 
+from ..errors import InputError
 from .cases import CaseLists
 from .flops import training_flops
 from .recipe import batch_size, drops_last, read_parser, samples
@@ -37,7 +38,10 @@ class Costs:
         """How many images or cases an epoch takes: all, or those that fill batches where others are dropped."""
         whole = kind == "pretraining" and self.settings.pretrain_on == "all"
         count, parser = self.lists.count(0 if whole else cases, seed), self.parser(kind, arm)
-        return count - count % batch_size(parser) if drops_last(parser) else count
+        batch = batch_size(parser)
+        if drops_last(parser) and count < batch:
+            raise InputError(f"{kind} drops its only batch, {count} of {batch} images; lower batch_size")
+        return count - count % batch if drops_last(parser) else count
 
     def iterations(self, kind: str, cases: int, seed: int, arm: str = "self") -> int:
         """Batches of an epoch; the last may be smaller."""

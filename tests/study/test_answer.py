@@ -58,9 +58,9 @@ def test_what_an_arm_could_not_train_with_is_named(tmp_path: Path) -> None:
     plan = plan_of()
     plan.path = tmp_path.joinpath
     (tmp_path / f"scratch_all_seed0_{HIGH}").mkdir()
-    assert choosing.diverged(plan) == []
+    assert choosing.diverged(plan, 0) == []
     (tmp_path / f"scratch_all_seed0_{HIGH}" / "failed.json").touch()
-    assert choosing.diverged(plan) == ["scratch at 0.003"]
+    assert choosing.diverged(plan, 0) == ["scratch (rate0.003_decay1)"] and choosing.diverged(plan, 6) == []
 
 
 def results_of(
@@ -92,7 +92,7 @@ def test_the_verdict_is_what_the_interval_says(interval: tuple, said: str, monke
 
 def test_everything_that_stands_against_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(words, "steps_to_reach", lambda *_: float("nan"))
-    monkeypatch.setattr(words, "diverged", lambda _: ["from scratch at 0.003"])
+    monkeypatch.setattr(words, "diverged", lambda *_: ["from scratch (rate0.003_decay1)"])
     none = (0.0, -0.1, 0.1)
     arms = ("scratch", "self", "scratch_long", "broken", "pixels")
     found = {"self-scratch": none, "self-scratch_long": (-0.2, -0.3, -0.1), "self-broken": none, "scratch-pixels": none}
@@ -101,7 +101,9 @@ def test_everything_that_stands_against_it_is_said(monkeypatch: pytest.MonkeyPat
     text = words.answer(results)
     for said in ("it is worse", "ends below", "not learnt context", "pixels without", "shuffled patches", "a hint"):
         assert said in text
-    assert text.count("not shown to be better") == 2 and "diverged" in text and "from scratch at 0.003" in text
+    assert (
+        text.count("not shown to be better") == 2 and "diverged" in text and "from scratch (rate0.003_decay1)" in text
+    )
     assert "1 of 2 classes never occur" in text
     assert "layer decay of self ends" in text and "Only 3 validation cases" in text
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from custom.errors import InputError
+from custom.errors import InputError, sentence_of
 from custom.study.cases import read_items
 from custom.study.compare import run_comparison
 from custom.study.settings import PROBE, Settings, read_settings
+from scripts import compare as program
 from scripts.publish import publish
 from scripts.tiny import LAYOUTS, NETWORK, ROOT, SPACING, write_data
 
@@ -110,6 +111,8 @@ def test_the_same_command_does_nothing_again(finished: tuple[str, Path, list[str
     lines: list[str] = []
     run_comparison(read_settings(**settings), folder / "out", 2, lines.append)
     assert first and not lines
+    with pytest.raises(InputError, match="another learning_rates"):  # test cases have been scored
+        run_comparison(read_settings(**{**settings, "learning_rates": [1e-4]}), folder / "out", 2, lines.append)
     run_comparison(read_settings(**{**settings, "section": "validation"}), folder / "out", 2, lines.append)
     assert lines and all(line.startswith("evaluation/") for line in lines)
     with pytest.raises(InputError, match="another steps"):
@@ -141,6 +144,16 @@ def test_a_mistyped_folder_of_data_does_not_stay_with_the_output(tmp_path: Path)
     with pytest.raises(RuntimeError, match="datalist"):  # MONAI's, from the sentence about the folder
         run_comparison(settings, tmp_path / "out", 1, print)
     assert not (tmp_path / "out" / "settings.json").exists()
+
+
+def test_an_interruption_says_that_the_same_command_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(program, "run_comparison", interrupted)
+    with pytest.raises(InputError) as caught:
+        program.compare(str(tmp_path), str(ROOT / "bundles" / "unetr_btcv"), "data")
+    assert sentence_of(caught.value) == "interrupted; the same command goes on from here"
 
 
 @pytest.mark.slow

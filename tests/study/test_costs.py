@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from custom.errors import InputError
 from custom.study.cases import CaseLists
 from custom.study.costs import Costs
 from custom.study.flops import training_flops
@@ -41,6 +42,15 @@ def test_a_smaller_last_batch_counts_as_what_it_is(data: Path, drop_last: bool, 
     costs = Costs(settings, lists)
     assert costs.iterations("fine_tuning", 0, 0) == iterations
     assert costs.work("fine_tuning", 2, 0, 0) == 2 * images * costs.image_flops("fine_tuning")
+
+
+def test_a_batch_that_is_never_full_is_refused_where_such_are_dropped(data: Path) -> None:
+    settings = read_settings(
+        bundle=str(ROOT / "bundles" / "vit_cxr14"), dataset_dir=str(data), shared=NETWORK | {"img_size": 32},
+        fine_tuning={"batch_size": 1000, "drop_last": True},
+    )  # fmt: skip
+    with pytest.raises(InputError, match="drops its only batch"):
+        Costs(settings, CaseLists(data, settings)).epochs("scratch", 0, 0)
 
 
 def test_a_range_of_masking_ratios_costs_its_middle_always(data: Path) -> None:
