@@ -35,14 +35,15 @@ def run_comparison(settings: Settings, folder: Path, workers: int, say: Say) -> 
         remember(settings, folder)
         plan.lists.write()
         executor = Executor(folder, workers, total_work(plan), say)
-        executor.execute(list(plan.preparations()))
+        executor.execute("reading the data", list(plan.preparations()))
         tried = grid(plan)
-        executor.execute(pretrainings(plan) + tried, may_fail=tried)
+        executor.execute("pre-training, and learning rates with the first seed", pretrainings(plan) + tried, tried)
         choices = choose(plan)
-        executor.execute([plan.fine_tuning(setup, choices[setup.key]) for setup in plan.setups()])
+        tuned = [plan.fine_tuning(setup, choices[setup.key]) for setup in plan.setups()]
+        executor.execute("fine-tuning at the chosen ones", tuned)
         scored = [plan.evaluation(*one, settings.section) for one in evaluated(plan, choices)]
         scored += [readout(plan, setup, settings.section) for setup in readout_setups(plan)]
-        executor.execute(scored)
+        executor.execute(f"scoring {settings.section} cases", scored)
         results = gather(plan, choices)
         write_tables(results, folder)
         write_report(results, folder)

@@ -44,17 +44,18 @@ class Executor:
         self.workers = workers or len(gpus) or min(cores, MOST_WORKERS)
         self.context = worker_context(int(THREADS) if THREADS.isdigit() else max(1, cores // self.workers))
         self.work_done, self.seconds, self.lock = 0.0, 0.0, Lock()
+        self.ended: set[str] = set()  # names of runs that `total` has in `work_done`, or no more
         self.gpus: SimpleQueue[str | None] = SimpleQueue()
         for place in range(self.workers):
             self.gpus.put(gpus[place % len(gpus)] if len(gpus) > 1 else None)
 
-    def execute(self, runs: Sequence[Run], may_fail: Sequence[Run] = ()) -> None:
+    def execute(self, stage: str, runs: Sequence[Run], may_fail: Sequence[Run] = ()) -> None:
         """Return when all are done; InputError with the last words of one that failed, after those under way ended.
 
         One of `may_fail` that diverges, or needs one that did, counts as done, and `failed` tells which those are.
+        `stage` tells the person watching what they are for.
         """
-        waiting = [run for run in dict.fromkeys(runs) if not self.is_done(run) and not self.failed(run.name)]
-        self.total -= sum(run.work for run in runs if run not in waiting)
+        waiting = self._waiting(stage, list(dict.fromkeys(runs)))
         pool = ThreadPoolExecutor(self.workers)
         try:
             going: dict[Future, Run] = {}
@@ -69,6 +70,16 @@ class Executor:
                     self._report(going.pop(future), future.result())
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _waiting(self, stage: str, runs: Sequence[Run]) -> list[Run]:
+        """Those that have not ended, and one line about them."""
+        waiting = [run for run in runs if not self.is_done(run) and not self.failed(run.name)]
+        before = {run.name: run.work for run in runs if run not in waiting and run.name not in self.ended}
+        self.total -= sum(before.values())
+        self.ended |= set(before)
+        if waiting:
+            self.say(f"{stage}: {len(waiting)} of {len(runs)} to do")
+        return waiting
 
     def is_done(self, run: Run) -> bool:
         """Whether the run has ended; InputError if one of that name was another."""
@@ -116,6 +127,7 @@ class Executor:
 
     def _report(self, run: Run, seconds: float) -> None:
         self.work_done, self.seconds = self.work_done + run.work, self.seconds + seconds
+        self.ended.add(run.name)
         left = ""
         if self.work_done and self.total > self.work_done:
             minutes = (self.total - self.work_done) / self.work_done * self.seconds / self.workers / 60

@@ -7,6 +7,7 @@ import io
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from .curves import curves_of, mean_curve, read_monitor
 from .results import Results
@@ -59,6 +60,9 @@ def draw_curves(results: Results, cases: int) -> Figure:
             axes.plot(steps, values, color=colour(plan.settings, arm), lw=0.6, alpha=0.5)
         axes.plot(*mean_curve(curves), color=colour(plan.settings, arm), lw=2, label=plan.settings.label(arm))
     axes.set(xlabel="iterations of fine-tuning", ylabel=f"mean {plan.recipe.metric} on validation cases", xscale="log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False, fontsize=8)
     return figure
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import InputError, did_you_mean
 from ..files import read_json
-from .recipe import Recipe, check_options, find_recipe
+from .recipe import Recipe, check_options, find_recipe, read_parser
 
 ARMS = {
     "scratch": "from scratch",
@@ -215,3 +215,5 @@ def _check_options(settings: Settings) -> None:
         check_options(options, bundle, stems)
         if taken := [name for name in options if name in OWNED[kind]]:
             raise InputError(f"{kind} cannot set {taken[0]}, which the comparison does; {OWNED[kind][taken[0]]}")
+    evaluation = read_parser(recipe.bundle, ("train", "evaluate"), settings.options("fine_tuning"))
+    evaluation.get_parsed_content("validate#handlers")  # they refuse classes that do not fit each other

@@ -83,9 +83,10 @@ def over_seeds(seeds: Sequence[float], drawn: Sequence[NDArray], units: int) -> 
 
 
 def summarise(scores: Sequence[Scores], replicates: int = REPLICATES) -> tuple[float, float, float]:
-    """Mean of an arm over seeds, and its interval over patients and seeds."""
+    """Mean of an arm over seeds, and its interval over patients and seeds, as far as a score can lie in it."""
     seeds, drawn = [overall(one) for one in scores], [drawn_means(one, replicates) for one in scores]
-    return float(np.mean(seeds)), *over_seeds(seeds, drawn, len(set(scores[0].groups)))
+    low, high = over_seeds(seeds, drawn, len(set(scores[0].groups)))
+    return float(np.mean(seeds)), max(low, 0.0), min(high, 1.0)
 
 
 def check_paired(scores: Sequence[Scores]) -> None:

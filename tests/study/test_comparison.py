@@ -114,7 +114,8 @@ def test_the_same_command_does_nothing_again(finished: tuple[str, Path, list[str
     with pytest.raises(InputError, match="another learning_rates"):  # test cases have been scored
         run_comparison(read_settings(**{**settings, "learning_rates": [1e-4]}), folder / "out", 2, lines.append)
     run_comparison(read_settings(**{**settings, "section": "validation"}), folder / "out", 2, lines.append)
-    assert lines and all(line.startswith("evaluation/") for line in lines)
+    assert lines[0].startswith("scoring validation cases: ")
+    assert lines[1:] and all(line.startswith("evaluation/") for line in lines[1:])
     with pytest.raises(InputError, match="another steps"):
         run_comparison(read_settings(**{**settings, "steps": 7}), folder / "out", 2, lines.append)
 

@@ -44,15 +44,27 @@ def journal(bundle: Path) -> list[str]:
 @pytest.mark.slow
 def test_runs_wait_for_what_they_need_and_are_done_once(bundle: Path, executor: Executor) -> None:
     runs = [good(bundle, "train/b", "train/a"), good(bundle, "train/a"), good(bundle, "train/c", "train/b")]
-    executor.execute(runs)
-    executor.execute(runs)
+    executor.execute("runs", runs)
+    executor.execute("runs", runs)
     assert journal(bundle) == ["a", "b", "c"]
+
+
+@pytest.mark.slow
+def test_what_was_done_before_is_taken_from_the_work_to_come_once(bundle: Path, tmp_path: Path) -> None:
+    runs, lines = [good(bundle, f"train/{name}") for name in "abcd"], []
+    Executor(tmp_path / "out", 1, 4.0, print).execute("runs", runs[:1])
+    executor = Executor(tmp_path / "out", 1, 4.0, lines.append)
+    for stage in (runs[:2], runs[:2], runs):
+        executor.execute("runs", stage)
+    assert [line.partition(":")[0] for line in lines] == ["runs", "train/b", "runs", "train/c", "train/d"]
+    assert lines[0].endswith("1 of 2 to do") and lines[2].endswith("2 of 4 to do")
+    assert ["left" in line for line in lines] == [False, True, False, True, False] and executor.total == 3.0
 
 
 @pytest.mark.slow
 def test_many_short_runs_side_by_side_all_end_well(bundle: Path, tmp_path: Path) -> None:
     executor = Executor(tmp_path / "out", 8, 1.0, lambda line: None)
-    executor.execute([good(bundle, f"train/{number}") for number in range(60)])
+    executor.execute("runs", [good(bundle, f"train/{number}") for number in range(60)])
     assert sorted(map(int, journal(bundle))) == list(range(60))
 
 
@@ -60,16 +72,16 @@ def test_many_short_runs_side_by_side_all_end_well(bundle: Path, tmp_path: Path)
 def test_a_failure_is_told_with_its_last_words_and_tried_again(bundle: Path, executor: Executor) -> None:
     for _ in range(2):
         with pytest.raises(InputError, match=r"train/x failed: .*1 / 0"):
-            executor.execute([bad(bundle, "train/x")])
+            executor.execute("runs", [bad(bundle, "train/x")])
 
 
 @pytest.mark.slow
 def test_what_may_diverge_stops_only_what_needs_it(bundle: Path, executor: Executor) -> None:
     runs = [bad(bundle, "train/x", "diverging"), good(bundle, "score/x", "train/x"), good(bundle, "train/y")]
-    executor.execute(runs, may_fail=runs)
+    executor.execute("runs", runs, may_fail=runs)
     assert journal(bundle) == ["y"] and executor.failed("train/x") and not executor.failed("train/y")
     with pytest.raises(InputError, match="NaN or infinite"):
-        executor.execute([bad(bundle, "train/z", "diverging")])
+        executor.execute("runs", [bad(bundle, "train/z", "diverging")])
 
 
 @pytest.mark.slow
@@ -77,7 +89,7 @@ def test_what_ends_in_another_way_is_tried_again(bundle: Path, executor: Executo
     run = bad(bundle, "train/x")
     for _ in range(2):
         with pytest.raises(InputError, match="1 / 0"):
-            executor.execute([run], may_fail=[run])
+            executor.execute("runs", [run], may_fail=[run])
     assert not executor.failed("train/x")
 
 
@@ -86,12 +98,12 @@ def test_a_run_of_the_same_name_with_other_settings_is_refused(bundle: Path, exe
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps({"word": "other"}))
     with pytest.raises(InputError, match="other settings"):
-        executor.execute([good(bundle, "train/a")])
+        executor.execute("runs", [good(bundle, "train/a")])
 
 
 def test_needs_that_nothing_makes_are_a_fault_and_no_endless_wait(bundle: Path, executor: Executor) -> None:
     with pytest.raises(ValueError, match="which nothing makes"):
-        executor.execute([good(bundle, "train/b", "train/a")])
+        executor.execute("runs", [good(bundle, "train/b", "train/a")])
 
 
 def test_two_comparisons_in_one_folder_are_refused(tmp_path: Path) -> None:

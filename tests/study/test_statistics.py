@@ -39,6 +39,12 @@ def test_pairing_makes_the_interval_narrower_than_that_of_an_arm() -> None:
     assert found.high - found.low < (high - low) / 3
 
 
+def test_no_interval_of_an_arm_leaves_what_a_score_can_be() -> None:
+    for values, end in (([0.0, 0.1, 0.2], 0.0), ([0.8, 0.9, 1.0], 1.0)):
+        mean, low, high = summarise([dice_scores(np.full((4, 1), value)) for value in values], 100)
+        assert end in (low, high) and low < mean < high and (low, high) != (0.0, 1.0)
+
+
 def test_an_effect_is_found() -> None:
     found = [compare(*arms(np.random.default_rng(i), 0.05, 5), replicates=500) for i in range(20)]
     assert all(one.sign == 1 for one in found)
