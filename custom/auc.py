@@ -49,9 +49,9 @@ def calibration_error(truth: NDArray, probability: NDArray, bins: int = BINS) ->
 def patient_replicates(patients: Sequence[str], replicates: int = REPLICATES, seed: int = 0) -> Iterator[NDArray]:
     """How often each image counts when patients are drawn with replacement: (up to 100, N), `replicates` in all."""
     names, index = np.unique(np.asarray(patients), return_inverse=True)
-    counts = np.random.default_rng(seed).multinomial(len(names), [1 / len(names)] * len(names), size=replicates)
+    rng, chances = np.random.default_rng(seed), [1 / len(names)] * len(names)
     for first in range(0, replicates, CHUNK):
-        yield counts[first : first + CHUNK, index]
+        yield rng.multinomial(len(names), chances, size=min(CHUNK, replicates - first))[:, index]
 
 
 def bootstrap_aucs(truth: NDArray, scores: NDArray, patients: Sequence[str], seed: int = 0) -> Array:

@@ -13,6 +13,7 @@ from typing import Any
 
 from custom.errors import InputError, explain_errors
 from custom.files import read_json, replacing
+from custom.pretraining import TRIVIAL
 
 from .command_line import run_command_line
 
@@ -56,8 +57,8 @@ def record(source: Path, folder: Path) -> None:
 def scores(summary: dict[str, Any]) -> str:
     """Mean and interval of every arm, in Markdown."""
     lines = [
-        f"| arm | labelled | {summary['metric']} | 95 % | best on validation | rate, decay | steps |",
-        "|" + "---|" * 7,
+        f"| arm | labelled | {summary['metric']} | 95 % | best on validation | rate, decay | steps | training loss |",
+        "|" + "---|" * 8,
     ]
     best = {(row["arm"], row["cases"]): row["mean"] for row in summary["arms"] if row["checkpoint"] == "best"}
     for row in summary["arms"]:
@@ -66,27 +67,33 @@ def scores(summary: dict[str, Any]) -> str:
             choice = f"{row['learning_rate']:g}, {row['layer_decay']:g}" if "learning_rate" in row else ""
             cells = [summary["labels"][row["arm"]], row["labelled"], f"{row['mean']:.3f}"]
             cells += [f"{row['low']:.3f} to {row['high']:.3f}", "" if other is None else f"{other:.3f}", choice]
-            lines.append(line([*cells, row.get("steps", "")]))
+            loss = f"{row['training_loss']:.3f}" if "training_loss" in row else ""
+            lines.append(line([*cells, row.get("steps", ""), loss]))
     return "\n".join(lines)
 
 
 def differences(summary: dict[str, Any]) -> str:
-    """Every paired difference of the last weights, in Markdown."""
-    lines = ["| difference | labelled | mean | 95 % |", "|---|---|---|---|"]
-    labels = summary["labels"]
-    for row in summary["differences"]:
-        if row["checkpoint"] == "last":
-            names = f"{labels[row['arm']]} minus {labels[row['against']]}"
-            lines.append(
-                line([names, row["cases"] or "all", f"{row['mean']:+.3f}", f"{row['low']:+.3f} to {row['high']:+.3f}"])
-            )
+    """Every paired difference, of the last weights and of those that validated best, in Markdown."""
+    lines = ["| difference | labelled | mean | 95 % | best on validation | 95 % |", "|" + "---|" * 6]
+    labels, rows = summary["labels"], summary["differences"]
+    best = {pair_of(row): row for row in rows if row["checkpoint"] == "best"}
+    for row in [row for row in rows if row["checkpoint"] == "last"]:
+        cells = [f"{labels[row['arm']]} minus {labels[row['against']]}", row["cases"] or "all"]
+        for one in (row, best.get(pair_of(row))):
+            cells += [f"{one['mean']:+.3f}", f"{one['low']:+.3f} to {one['high']:+.3f}"] if one else ["", ""]
+        lines.append(line(cells))
     return "\n".join(lines)
+
+
+def pair_of(row: dict[str, Any]) -> tuple[str, str, int]:
+    """What is compared."""
+    return row["arm"], row["against"], row["cases"]
 
 
 def pretraining(summary: dict[str, Any]) -> str:
     """The gate of every pre-training, in Markdown."""
-    columns = {"masked_loss": "masked loss", "neighbour_mean_loss": "neighbours", "position_mean_loss": "position"}
-    columns |= {"flat_patch_loss": "flat", "lowest_rank": "lowest rank"}
+    columns = {"masked_loss": "masked loss"} | dict(zip(TRIVIAL, ("neighbours", "position", "flat"), strict=True))
+    columns |= {"lowest_rank": "lowest rank"}
     lines = [line(["pre-training", *columns.values(), "gate"]), "|" + "---|" * (len(columns) + 2)]
     for name, end in summary["pretraining"].items():
         numbers = [f"{end[column]:.3g}" for column in columns]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .choose import at_edge, diverged
+from .choose import diverged, edges
 from .curves import steps_to_reach
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def answer(results: Results) -> str:
     """What self pre-training changes with most labelled cases, against scratch and against scratch with its compute."""
     settings = results.plan.settings
     if "self" not in settings.arms:
-        return "This comparison has no arm that is pre-trained on its own images."
+        return "This comparison has no arm `self`, so it gives no answer in words; its differences stand below."
     cases = most_cases(settings.cases)
     parts = (verdict, speed, doubts)
     return " ".join([difference(results, cases), *(text for part in parts for text in part(results, cases))])
@@ -90,9 +90,19 @@ def doubts(results: Results, cases: int) -> Iterator[str]:
             "class_names those of the labels?"
         )
     yield from controls(results, cases)
-    edges = [arm for (arm, n), choice in results.choices.items() if n == cases and at_edge(plan, choice)]
-    if edges:
-        yield f"The best learning rate or layer decay of {', '.join(edges)} ends what was tried: try more."
+    yield from choices(results, cases)
+    if earlier := [str(seeds) for seeds in results.looks() if seeds != plan.settings.seeds]:
+        yield f"Test cases were scored with {', '.join(earlier)} seeds as well; a claim takes a number fixed before."
+    if len(results.made_by()) > 1:
+        yield f"The runs were made with {len(results.made_by())} versions of code or packages."
+
+
+def choices(results: Results, cases: int) -> Iterator[str]:
+    """What makes the choice of learning rates weak."""
+    plan, chosen = results.plan, [(arm, choice) for (arm, n), choice in results.choices.items() if n == cases]
+    for what, word in (("learning_rate", "learning rate"), ("layer_decay", "layer decay")):
+        if arms := [arm for arm, choice in chosen if what in edges(plan, choice)]:
+            yield f"The best {word} of {', '.join(arms)} ends what was tried: try more."
     if lost := diverged(plan, cases):
         yield f"Training diverged, so that fewer choices were left: {', '.join(lost)}."
     if len(plan.choices()) > 1 and len(plan.lists.sections["validation"]) < ENOUGH_VALIDATION:
@@ -105,6 +115,8 @@ def controls(results: Results, cases: int) -> Iterator[str]:
     if "pixels" in arms and (sign := results.difference("scratch", cases, "pixels").sign) <= 0:
         found = "Scratch is worse than" if sign else "Scratch is not shown to be better than"
         yield f"{found} pixels without a network, so it may be trained too little to be a standard."
+    if "scratch_long" in arms and results.difference("scratch_long", cases).mean <= 0:
+        yield "Scratch with that compute ends no better than with less, so it has more than it can use."
     if "broken" in arms and "self" in arms and (sign := results.difference("self", cases, "broken").sign) <= 0:
         found = "It is worse than" if sign else "It is not shown to be better than"
         yield f"{found} pre-training on shuffled patches, so anatomy need not be what it learnt."

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monai.utils import ensure_tuple
 
+from ..data.fingerprint import FILES
+from ..data.images import file_stamp
 from ..errors import InputError
 from ..files import case_names, replacing, source_of
 from .recipe import read_parser
@@ -45,6 +48,12 @@ def list_sections(settings: Settings) -> dict[str, list[Item]]:
 def group_of(item: Mapping[str, Any]) -> str:
     """What is drawn or held out as a whole: the patient where it is known, else the image."""
     return str(item.get("patient") or source_of(item["image"]))
+
+
+def stamps_of(items: Sequence[Item]) -> dict[str, list[Any]]:
+    """Size and time stamp of every file of the items, by its path."""
+    values = [value for item in items for key in FILES for value in ensure_tuple(item.get(key, ()))]
+    return {str(path): file_stamp(path)[1:] for path in values if isinstance(path, str | Path)}
 
 
 def choose_labelled(items: Sequence[Item], count: int, seed: int) -> list[Item]:
@@ -90,14 +99,15 @@ class CaseLists:
         return len(choose_labelled(self.sections["training"], cases, seed))
 
     def write(self) -> None:
-        """Write every list that a run may name; InputError where one is there already with other cases.
+        """Write every list that a run may name; InputError where one is there already with other cases or files.
 
         What ran before trained on those, and may have seen what would be scored now.
         """
-        for name, items in self._all():
+        stamps = stamps_of([item for items in self.sections.values() for item in items])
+        for name, items in [*self._all(), ("files.json", stamps)]:
             file, content = self.folder / name, json.dumps(items, indent=1)
             if file.is_file() and file.read_text(encoding="utf-8") != content:
-                raise InputError(f"{file} lists other cases than the data now has; choose another output_dir")
+                raise InputError(f"the data are no longer those that {file} lists; choose another output_dir")
             with replacing(file) as beside:
                 beside.write_text(content, encoding="utf-8")
 

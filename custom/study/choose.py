@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import InputError
 from .plan import Plan
-from .run import Choice, Run, Setup
+from .run import DONE, FAILED, Choice, Run, Setup
 from .scores import read_evaluation
 
 
@@ -23,7 +23,7 @@ def first_setups(plan: Plan) -> list[Setup]:
 
 
 def choose(plan: Plan) -> dict[tuple[str, int], Choice]:
-    """(arm, cases) -> what validates best; of equals the one with the lowest rate.
+    """(arm, cases) -> what validates best of all that diverged with no seed; of equals the one with the lowest rate.
 
     Raises:
         InputError: all fine-tunings of an arm failed, as when every learning rate is too high.
@@ -44,25 +44,33 @@ def choose(plan: Plan) -> dict[tuple[str, int], Choice]:
 def diverged(plan: Plan, cases: int) -> list[str]:
     """What arms could not train with, at this number of labelled cases, in words."""
     tried = [(setup, choice) for setup in first_setups(plan) if setup.cases == cases for choice in plan.choices()]
-    lost = [one for one in tried if (plan.path(plan.fine_tuning(*one).name) / "failed.json").is_file()]
-    return [f"{plan.settings.label(setup.arm)} ({choice})" for setup, choice in lost]
+    return [
+        f"{plan.settings.label(setup.arm)} ({choice})" for setup, choice in tried if has_diverged(plan, setup, choice)
+    ]
+
+
+def has_diverged(plan: Plan, setup: Setup, choice: Choice) -> bool:
+    """Whether a choice diverged with any seed that was tried."""
+    setups = [setup._replace(seed=seed) for seed in range(plan.settings.seeds)]
+    return any((plan.path(plan.fine_tuning(one, choice).name) / FAILED).is_file() for one in setups)
 
 
 def validated(plan: Plan, setup: Setup, choice: Choice) -> float:
     """The mean score of the last weights on the validation cases; minus infinity where there is none."""
     run = plan.evaluation(setup, choice, "last", "validation")
-    if not (plan.path(run.name) / "done.json").is_file():
+    if has_diverged(plan, setup, choice) or not (plan.path(run.name) / DONE).is_file():
         return -np.inf
     scores = read_evaluation(plan, run.name, "validation")
     mean = float(scores.mean(np.ones((1, len(scores.cases))))[0])
     return -np.inf if np.isnan(mean) else mean
 
 
-def at_edge(plan: Plan, choice: Choice) -> bool:
-    """Whether the chosen learning rate or layer decay ends what was tried, so that a better one may lie beyond.
+def edges(plan: Plan, choice: Choice) -> list[str]:
+    """Which of learning rate and layer decay ends what was tried, so that a better one may lie beyond.
 
     A decay of 1 is none at all, beyond which there is nothing.
     """
     rates, decays = plan.settings.learning_rates, plan.settings.layer_decays
-    of_rates = len(rates) > 1 and choice.learning_rate in (min(rates), max(rates))
-    return of_rates or (len(decays) > 1 and choice.layer_decay in {min(decays), max(decays)} - {1.0})
+    of_rate = len(rates) > 1 and choice.learning_rate in (min(rates), max(rates))
+    of_decay = len(decays) > 1 and choice.layer_decay in {min(decays), max(decays)} - {1.0}
+    return ["learning_rate"] * of_rate + ["layer_decay"] * of_decay

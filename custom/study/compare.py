@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from .plan import CHECKPOINTS, Plan
 from .readouts import readout, readout_setups
 from .report import write_report
 from .results import Results, gather, write_tables
-from .run import Choice, Choices, Run, Setup
+from .run import DONE, LOOKS, Choice, Choices, Run, Setup
 from .settings import Settings
 
 MAY_GROW = ("seeds", "cases", "arms", "learning_rates", "layer_decays", "section", "probe", "variants")
@@ -38,16 +39,25 @@ def run_comparison(settings: Settings, folder: Path, workers: int, say: Say) -> 
         executor.execute("reading the data", list(plan.preparations()))
         tried = grid(plan)
         executor.execute("pre-training, and learning rates with the first seed", pretrainings(plan) + tried, tried)
-        choices = choose(plan)
-        tuned = [plan.fine_tuning(setup, choices[setup.key]) for setup in plan.setups()]
-        executor.execute("fine-tuning at the chosen ones", tuned)
+        choices = tune(plan, executor)
         scored = [plan.evaluation(*one, settings.section) for one in evaluated(plan, choices)]
         scored += [readout(plan, setup, settings.section) for setup in readout_setups(plan)]
         executor.execute(f"scoring {settings.section} cases", scored)
+        count_look(settings, folder)
         results = gather(plan, choices)
         write_tables(results, folder)
         write_report(results, folder)
     return results
+
+
+def tune(plan: Plan, executor: Executor) -> Choices:
+    """Fine-tune every model with what its arm has chosen; an arm that diverges with a later seed chooses again."""
+    while True:
+        choices = choose(plan)
+        tunings = [plan.fine_tuning(setup, choices[setup.key]) for setup in plan.setups()]
+        executor.execute("fine-tuning at the chosen ones", tunings, tunings)
+        if not any(executor.failed(run.name) for run in tunings):
+            return choices
 
 
 def pretrainings(plan: Plan) -> list[Run]:
@@ -69,15 +79,26 @@ def remember(settings: Settings, folder: Path) -> None:
     once test cases have been scored there is nothing to choose any more.
     """
     file, content = folder / "settings.json", json.loads(json.dumps(asdict(settings), default=list))
+    if settings.weights:
+        content["weights_digest"] = hashlib.sha256(Path(settings.weights).read_bytes()).hexdigest()
     if file.is_file():
         earlier = read_json(file)
-        tested = any((folder / "runs" / "evaluation").glob("*_test/done.json"))
+        tested = any((folder / "runs" / "evaluation").glob(f"*_test/{DONE}"))
         may_grow = set(MAY_GROW) - ({"learning_rates", "layer_decays"} if tested else set())
         changed = [name for name in content if name not in may_grow and content[name] != earlier.get(name)]
         if changed:
             raise InputError(f"{folder} holds a comparison with another {changed[0]}; choose another output_dir")
     with replacing(file) as beside:
         beside.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def count_look(settings: Settings, folder: Path) -> None:
+    """Add to looks.json with how many seeds test cases were scored: who looks until a difference shows finds one."""
+    file = folder / LOOKS
+    looks = read_json(file) if file.is_file() else []
+    if settings.section == "test" and settings.seeds not in looks:
+        with replacing(file) as beside:
+            beside.write_text(json.dumps([*looks, settings.seeds]), encoding="utf-8")
 
 
 def total_work(plan: Plan) -> float:

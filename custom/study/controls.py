@@ -41,12 +41,6 @@ class ShuffleBlocksd(MapTransform, RandomizableTransform):
         return result
 
 
-def block_size(img_size: Sequence[int], patch_size: Sequence[int]) -> list[int]:
-    """The largest block of at most two patches an axis that divides the image: small enough to hide where it was."""
-    pairs = zip(img_size, patch_size, strict=True)
-    return [patch * (2 if size % (2 * patch) == 0 else 1) for size, patch in pairs]
-
-
 def without_blocks(network: nn.Module) -> nn.Module:
     """The network with transformer blocks that do nothing: tokens stay embedded patches. Weights keep their places."""
     encoder = network if isinstance(network, ViT) else network.encoder

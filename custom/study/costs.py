@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import InputError
 from .cases import CaseLists
+from .controls import without_blocks
 from .flops import training_flops
 from .recipe import batch_size, drops_last, read_parser, samples
 from .settings import Settings
@@ -32,7 +33,8 @@ class Costs:
     def image_flops(self, kind: str, arm: str = "self") -> float:
         """FLOPs of training on an image, or on all crops of a case."""
         parser = self.parser(kind, arm)
-        return training_flops(parser.get_parsed_content("network_def")) * samples(parser)
+        network = parser.get_parsed_content("network_def")
+        return training_flops(without_blocks(network) if arm == "identity" else network) * samples(parser)
 
     def images(self, kind: str, cases: int, seed: int, arm: str = "self") -> int:
         """How many images or cases an epoch takes: all, or those that fill batches where others are dropped."""
@@ -66,7 +68,7 @@ class Costs:
     def total(self, arm: str, cases: int, seed: int) -> dict[str, Any]:
         """Iterations and FLOPs that an arm gets, pre-training included."""
         epochs = self.epochs(arm, cases, seed)
-        flops = self.work("fine_tuning", epochs, cases, seed)
+        flops = self.work("fine_tuning", epochs, cases, seed, arm)
         if self.settings.pretrains(arm):
             flops += self.work("pretraining", self.pretraining_epochs(cases, seed, arm), cases, seed, arm)
         return {"steps": epochs * self.iterations("fine_tuning", cases, seed), "flops": flops}

@@ -37,6 +37,16 @@ def validation_curve(plan: Plan, setup: Setup, choice: Choice) -> Curve:
     return np.array(epochs) * per_epoch, np.array(values)
 
 
+def training_loss(plan: Plan, choices: Choices, arm: str, cases: int) -> float:
+    """Mean over seeds of the training loss in the last epoch: how far the labels were learnt by heart."""
+    last = []
+    for setup in (Setup(arm, cases, seed) for seed in range(plan.settings.seeds)):
+        per_epoch = plan.costs.iterations("fine_tuning", cases, setup.seed)
+        _, values = read_scalars(plan.path(plan.fine_tuning(setup, choices[setup.key]).name), "train_loss")
+        last.append(np.mean(values[-per_epoch:]))
+    return float(np.mean(last))
+
+
 def curves_of(plan: Plan, choices: Choices, arm: str, cases: int) -> list[Curve]:
     """The validation curve of each seed."""
     setups = [Setup(arm, cases, seed) for seed in range(plan.settings.seeds)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -17,9 +20,10 @@ from threading import Lock
 import torch
 
 from ..errors import InputError
-from ..files import replacing
+from ..files import read_json, replacing
+from ..provenance import versions
 from .recipe import config_files
-from .run import Run
+from .run import DONE, FAILED, Run
 from .worker import DIVERGED, run_bundle, worker_context
 
 MOST_WORKERS = 8
@@ -31,7 +35,8 @@ class Executor:
     """Runs below a folder, `workers` at a time.
 
     Args:
-        folder: of the comparison; a run has `runs/<name>/` in it, with run.json, log.txt and, at its end, done.json.
+        folder: of the comparison; a run has `runs/<name>/` in it, with run.json, needs.json (digests of what it was
+            made from), log.txt and, at its end, done.json.
         workers: runs at a time; 0 for one a GPU, or without any one a CPU core, at most 8.
         total: work of all runs to come, in FLOPs, of which the time left is told.
         say: where progress goes.
@@ -40,10 +45,13 @@ class Executor:
     def __init__(self, folder: Path, workers: int, total: float, say: Say) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         gpus = visible_gpus()
+        if workers < 0:
+            raise InputError(f"workers is {workers}; set it to 0 or more")
         self.folder, self.say, self.total = folder, say, total
         self.workers = workers or len(gpus) or min(cores, MOST_WORKERS)
         self.context = worker_context(int(THREADS) if THREADS.isdigit() else max(1, cores // self.workers))
         self.work_done, self.seconds, self.lock = 0.0, 0.0, Lock()
+        self.versions = versions()
         self.ended: set[str] = set()  # names of runs that `total` has in `work_done`, or no more
         self.gpus: SimpleQueue[str | None] = SimpleQueue()
         for place in range(self.workers):
@@ -82,28 +90,41 @@ class Executor:
         return waiting
 
     def is_done(self, run: Run) -> bool:
-        """Whether the run has ended; InputError if one of that name was another."""
-        file = self.done_file(run.name).with_name("run.json")
-        if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != json.loads(as_json(run)):
-            raise InputError(
-                f"{file.parent} comes from a comparison with other settings; choose another output_dir, or remove it"
-            )
+        """Whether the run has ended; what was made from weights that are there no more is removed, and has not.
+
+        InputError if one of that name was another.
+        """
+        folder = self.done_file(run.name).parent
+        file, needs = folder / "run.json", folder / "needs.json"
+        if file.is_file() and read_json(file) != json.loads(as_json(run)):
+            raise InputError(f"{folder} comes from a comparison with other settings; choose another output_dir")
+        if needs.is_file() and read_json(needs) != self.digests(run):
+            self.say(f"{run.name}: to be run again, as {', '.join(run.needs)} was")
+            shutil.rmtree(folder)
         return self.done_file(run.name).is_file()
+
+    def digests(self, run: Run) -> dict[str, str]:
+        """What tells the runs that this one needs from others of their names; "" for one that has not ended."""
+        files = {name: self.done_file(name) for name in run.needs}
+        return {
+            name: hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+            for name, file in files.items()
+        }
 
     def done_file(self, name: str) -> Path:
         """There when the run of that name has ended."""
-        return self.folder / "runs" / name / "done.json"
+        return self.folder / "runs" / name / DONE
 
     def failed(self, name: str) -> bool:
         """Whether the run of that name was allowed to diverge, and did."""
-        return self.done_file(name).with_name("failed.json").is_file()
+        return self.done_file(name).with_name(FAILED).is_file()
 
     def _run(self, run: Run, may_fail: bool) -> float:
         """In a process of its own -> seconds."""
         folder = self.done_file(run.name).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / "run.json") as beside:
-            beside.write_text(as_json(run), encoding="utf-8")
+        for name, content in (("needs.json", json.dumps(self.digests(run))), ("run.json", as_json(run))):
+            with replacing(folder / name) as beside:
+                beside.write_text(content, encoding="utf-8")
         resume = any(folder.glob("last*.pt"))
         files, start = [*config_files(run.bundle, run.configs), str(folder / "run.json")], time.monotonic()
         gpu = self.gpus.get()
@@ -116,12 +137,14 @@ class Executor:
         with self.lock:
             process.join()
         self.gpus.put(gpu)
-        if process.exitcode and not (may_fail and process.exitcode == DIVERGED):
+        if process.exitcode == DIVERGED and not may_fail:
+            raise InputError(f"{run.name} diverged; lower its learning_rate, and choose another output_dir")
+        if process.exitcode not in (0, DIVERGED):
             status = f"{last_words(folder)} (exit status {process.exitcode}, all of it in {folder / 'log.txt'})"
             raise InputError(f"{run.name} failed: {status}")
-        ended = {"seconds": time.monotonic() - start, "resumed": resume}
+        ended = {"seconds": time.monotonic() - start, "resumed": resume, "versions": self.versions}
         ended |= {"error": last_words(folder), "exit status": process.exitcode} if process.exitcode else {}
-        with replacing(folder / ("failed.json" if process.exitcode else "done.json")) as beside:
+        with replacing(folder / (FAILED if process.exitcode else DONE)) as beside:
             beside.write_text(json.dumps(ended), encoding="utf-8")
         return ended["seconds"]
 
@@ -162,5 +185,6 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise InputError(f"another comparison runs in {folder}; wait for it or end it") from error
+            if error.errno in (errno.EACCES, errno.EAGAIN):  # other errors: a file system that has no locks
+                raise InputError(f"another comparison runs in {folder}; wait for it or end it") from error
         yield

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from ..pretraining import TRIVIAL
 from .curves import curves_of, mean_curve, read_monitor
 from .results import Results
 from .settings import ARMS, Settings
@@ -16,11 +17,7 @@ from .statistics import summarise
 
 COLOURS = dict(zip(ARMS, ("#b3541e", "#1f5fa8", "#e0a458", "#7a4fa3", "#777777", "#3a8a5f", "#c2457d"), strict=True))
 MORE = ("#17becf", "#8c564b", "#bcbd22", "#e377c2", "#2f4b7c", "#a05195")
-TRIVIAL = {
-    "neighbour_mean_loss": "mean of visible neighbours",
-    "position_mean_loss": "training mean at that position",
-    "flat_patch_loss": "flat patch",
-}
+NAMES = ("mean of visible neighbours", "training mean at that position", "flat patch")  # of the trivial predictors
 
 
 def embedded(png: bytes) -> str:
@@ -100,7 +97,7 @@ def draw_pretraining(results: Results) -> Figure:
     for (loss, rank), (arm, columns) in zip(grid, first.items(), strict=True):
         steps = columns["iteration"]
         loss.plot(steps, columns["masked_loss"], label="masked autoencoder", lw=2, color=colour(settings, arm))
-        for column, name in TRIVIAL.items():
+        for column, name in zip(TRIVIAL, NAMES, strict=True):
             loss.plot(steps, columns[column], label=name, lw=1)
         loss.set(xlabel="iteration", title=f"{settings.label(arm)}: masked loss")
         loss.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False)

@@ -129,7 +129,7 @@ class Plan:
         overrides |= {"lr_scheduler#warmup_steps": int(WARM_UP * steps)}
         overrides |= self.data(self.lists.labelled(setup.cases, setup.seed), "validation")
         overrides |= {"network_def": self.network(setup.arm, "@train#dataset")}
-        work = self.costs.work("fine_tuning", epochs, setup.cases, setup.seed)
+        work = self.costs.work("fine_tuning", epochs, setup.cases, setup.seed, setup.arm)
         return Run(name, self.recipe.bundle, ("train",), overrides, work, needs)
 
     def evaluation(self, setup: Setup, choice: Choice, checkpoint: str, section: str) -> Run:

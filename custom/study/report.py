@@ -9,10 +9,11 @@ from typing import Any
 
 from jinja2 import Template
 
-from ..files import replacing
+from ..files import read_json, replacing
 from .answer import most_cases
 from .figures import draw_all, embedded, png
 from .results import Results
+from .run import DONE
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -34,9 +35,9 @@ def write_report(results: Results, folder: Path) -> Path:
         sections=summary["sections"], bundle=plan.recipe.bundle.name,
         settings=json.dumps(summary["settings"], indent=1),
     )  # fmt: skip
-    path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
-    return path
+    with replacing(folder / "report.html") as beside:
+        beside.write_text(page, encoding="utf-8")
+    return folder / "report.html"
 
 
 def class_rows(summary: dict[str, Any], cases: int) -> list[tuple[str, dict[str, float]]]:
@@ -56,8 +57,8 @@ def reconstructions(results: Results) -> dict[str, str]:
 
 
 def hours(folder: Path) -> dict[str, float]:
-    """Hours that each kind of run took, all of them together."""
+    """Hours that each kind of run took, all of them together, as far as they ended where they began."""
     total: Counter[str] = Counter()
-    for file in sorted((folder / "runs").glob("*/*/done.json")):
-        total[file.parent.parent.name] += json.loads(file.read_text(encoding="utf-8"))["seconds"] / 3600
+    for file in sorted((folder / "runs").glob(f"*/*/{DONE}")):
+        total[file.parent.parent.name] += read_json(file)["seconds"] / 3600
     return dict(total)

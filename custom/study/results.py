@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from ..files import replacing, write_csv
+from ..files import read_json, replacing, write_csv
 from .answer import answer
-from .choose import at_edge
-from .curves import gate
+from .choose import edges
+from .curves import gate, training_loss
 from .plan import CHECKPOINTS, Plan
 from .readouts import readout, readout_setups
-from .run import Choices
+from .run import DONE, LOOKS, Choices
 from .scores import Scores, long_rows, read_evaluation
 from .settings import PROBE
 from .statistics import Difference, compare, summarise
 
-COLUMNS = ("arm", "cases", "seed", "checkpoint", "case", "group", "class", "value", "truth")
+COLUMNS = ("arm", "cases", "seed", "checkpoint", "case", "group", "source", "class", "value", "truth")
 Key = tuple[str, int, str]  # arm, number of labelled cases, checkpoint
 
 
@@ -45,6 +45,16 @@ class Results:
         """The end of every pre-training of whole images, by its name."""
         return {str(setup): gate(self.plan, setup) for setup in self.plan.gauged_setups()}
 
+    def looks(self) -> list[int]:
+        """With how many seeds the test cases were scored, in that order."""
+        file = self.plan.folder / LOOKS
+        return read_json(file) if file.is_file() else []
+
+    def made_by(self) -> list[dict[str, str]]:
+        """Versions of code and packages that made the runs, each once."""
+        ended = [read_json(file) for file in sorted((self.plan.folder / "runs").glob(f"*/*/{DONE}"))]
+        return list({json.dumps(one): one for one in (done.get("versions") for done in ended) if one}.values())
+
     def summary(self) -> dict[str, Any]:
         """Everything the report shows as numbers."""
         plan = self.plan
@@ -55,7 +65,7 @@ class Results:
             "image_flops": {kind: plan.costs.image_flops(kind) for kind in ("pretraining", "fine_tuning")},
             "labels": {key[0]: plan.settings.label(key[0]) for key in self.scores},
             "arms": [self.arm(*key) for key in self.scores],
-            "differences": self.differences(), "pretraining": self.gates(),
+            "differences": self.differences(), "pretraining": self.gates(), "made_by": self.made_by(),
         }  # fmt: skip
 
     def arm(self, arm: str, cases: int, checkpoint: str) -> dict[str, Any]:
@@ -65,8 +75,9 @@ class Results:
         row |= dict(zip(("mean", "low", "high"), summarise(scores), strict=True)) | {"seeds": len(scores)}
         row["classes"] = dict(zip(scores[0].classes, mean_per_class(scores), strict=True))
         if choice:
-            row |= choice._asdict() | {"at_edge": at_edge(self.plan, choice)}
+            row |= choice._asdict() | {"edges": edges(self.plan, choice)}
             row |= self.plan.costs.total(arm, cases, 0)
+            row["training_loss"] = training_loss(self.plan, self.choices, arm, cases)
         return row
 
     def differences(self) -> list[dict[str, Any]]:
@@ -126,6 +137,7 @@ def write_tables(results: Results, folder: Path) -> None:
         for seed, one in enumerate(scores)
         for row in long_rows(one)
     ]
+    (folder / "report.html").unlink(missing_ok=True)  # written last: where it is, the tables are those it shows
     write_csv(folder / "results.csv", COLUMNS, rows)
     with replacing(folder / "summary.json") as beside:
         beside.write_text(json.dumps(results.summary(), indent=1, default=list), encoding="utf-8")

@@ -84,8 +84,8 @@ class FindingScores:
         return self.areas(np.ones((1, len(self.cases))))[:, 0]
 
     def per_unit(self) -> NDArray:
-        """AUC of each finding, which a rank test compares, as an image has none."""
-        return self.per_class()
+        """Nothing (0,), as an image has no AUC, and findings of the same images are no sample for a rank test."""
+        return np.zeros(0)
 
 
 Scores = CaseScores | FindingScores
@@ -124,11 +124,17 @@ def read_findings(file: Path, sources: Mapping[str, int]) -> FindingScores:
     return FindingScores(cases, patients, tuple(names[k] for k in kept), values[:, kept], truth[:, kept], numbers)
 
 
-def long_rows(scores: Scores) -> Sequence[tuple[str, str, str, float, float]]:
-    """(case, group, class, value, truth) of every number; truth is NaN for Dice."""
-    truth = scores.truth if isinstance(scores, FindingScores) else np.full_like(scores.values, np.nan)
+def long_rows(scores: Scores) -> Sequence[tuple[str, int, int, str, float, float]]:
+    """(case, group, source, class, value, truth) of every number; truth is NaN for Dice.
+
+    Groups are numbers, as names of patients need not be known to draw them; an AUC compares cases of one source.
+    """
+    findings = isinstance(scores, FindingScores)
+    truth = scores.truth if findings else np.full_like(scores.values, np.nan)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(scores.groups))}
+    sources = scores.sources if findings else np.zeros(len(scores.cases), int)
     return [
-        (case, scores.groups[i], name, float(scores.values[i, k]), float(truth[i, k]))
+        (case, numbers[scores.groups[i]], int(sources[i]), name, float(scores.values[i, k]), float(truth[i, k]))
         for i, case in enumerate(scores.cases)
         for k, name in enumerate(scores.classes)
     ]

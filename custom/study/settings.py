@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -24,9 +25,11 @@ ARMS = {
 PROBE = "probe_"  # begins the name of an arm's frozen encoder
 PRETRAINED = ("self", "broken")
 WORDS = {"pretrain_on": ("all", "labelled"), "section": ("test", "validation"), "decoder": ("unetr", "light")}
-# Options of the bundles that a comparison sets itself, and what to use instead.
+# Options of the bundles that a comparison sets itself, wherever in a config they stand, and what to use instead.
 FOLDERS = dict.fromkeys(("dataset_dir", "output_dir", "ckpt_dir", "cache_dir"), "give the command its own folders")
 BOTH = FOLDERS | {"seed": "use seeds", "train#data": "use cases", "validate#data": "use section"}
+BOTH |= {"checkpoint": "leave it out", "early_stop": "all arms train to the end"}
+BOTH |= {"total_steps": "it follows from the steps", "warmup_steps": "it is a share of the steps"}
 # What all encoders of a comparison share; a variant that changed it would not fit, or fit and mean something else.
 NETWORK = ("img_size", "patch_size", "hidden_size", "num_layers", "num_heads", "attention", "network_def")
 IMAGES = ("spacing", "intensity_range", "contrasts", "in_channels", "resize", "split", "class_names", "regions")
@@ -34,7 +37,8 @@ OWNED = {
     "pretraining": BOTH | {"max_epochs": "use pretraining_steps"},
     "fine_tuning": BOTH
     | {"max_epochs": "use steps", "learning_rate": "use learning_rates", "layer_decay": "use layer_decays"}
-    | {"val_interval": "use validations", "pretrained_weights": "use weights", "network_def": "use decoder"},
+    | {"val_interval": "use validations", "pretrained_weights": "use weights", "network_def": "use decoder"}
+    | {"warmup_epochs": "it is a share of the steps"},
 }
 DEFAULT_ARMS = ("scratch", "self", "scratch_long", "broken", "pixels")
 
@@ -197,12 +201,19 @@ def _check(settings: Settings) -> None:
     for name in ("seeds", "pretraining_steps", "steps", "validations"):
         if getattr(settings, name) < 1:
             raise InputError(f"{name} is {getattr(settings, name)}; set it to 1 or more")
-    if min(settings.learning_rates + settings.layer_decays, default=0) <= 0 or min(settings.cases, default=-1) < 0:
+    numbers = settings.learning_rates + settings.layer_decays
+    if not all(0 < number < math.inf for number in numbers) or min(settings.cases, default=-1) < 0 or not numbers:
         raise InputError("learning_rates and layer_decays must be above 0, cases numbers or 'all'; give one at least")
     for name, choices in WORDS.items():
         if getattr(settings, name) not in choices:
             raise InputError(f"{name} {getattr(settings, name)!r} is unknown; use one of {', '.join(choices)}")
     _check_options(settings)
+
+
+def owned(kind: str, option: str) -> str:
+    """What to use instead of an option that the comparison sets, or of a part of it; "" for any other."""
+    names = (option, option.rpartition("#")[2], "#".join(option.split("#")[:2]))
+    return next((OWNED[kind][name] for name in names if name in OWNED[kind]), "")
 
 
 def _check_options(settings: Settings) -> None:
@@ -213,7 +224,7 @@ def _check_options(settings: Settings) -> None:
     for kind, arm, bundle, stems in (*trained, ("fine_tuning", "", recipe.bundle, ("train", "evaluate"))):
         options = settings.options(kind, arm)
         check_options(options, bundle, stems)
-        if taken := [name for name in options if name in OWNED[kind]]:
-            raise InputError(f"{kind} cannot set {taken[0]}, which the comparison does; {OWNED[kind][taken[0]]}")
+        if taken := [(name, remedy) for name in options if (remedy := owned(kind, name))]:
+            raise InputError(f"{kind} cannot set {taken[0][0]}, which the comparison does; {taken[0][1]}")
     evaluation = read_parser(recipe.bundle, ("train", "evaluate"), settings.options("fine_tuning"))
     evaluation.get_parsed_content("validate#handlers")  # they refuse classes that do not fit each other

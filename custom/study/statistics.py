@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, t, wilcoxon
 
-from ..auc import interval
+from ..auc import interval, patient_replicates
 from .scores import Scores
 
 REPLICATES = 10_000
-CHUNK = 500  # replicates weighed at once
 
 
 class Difference(NamedTuple):
@@ -60,13 +59,9 @@ def overall(scores: Scores) -> float:
 @lru_cache(maxsize=1024)
 def drawn_means(scores: Scores, replicates: int) -> NDArray:
     """Mean of an arm in every draw of patients (R,), the same draws for all arms of the same cases."""
-    rng = np.random.default_rng(0)
-    names, index = np.unique(np.asarray(scores.groups), return_inverse=True)
-    if len(names) < 2:
+    if len(set(scores.groups)) < 2:
         return np.full(replicates, np.nan)
-    sizes = [min(CHUNK, replicates - start) for start in range(0, replicates, CHUNK)]
-    weights = (rng.multinomial(len(names), [1 / len(names)] * len(names), size=size)[:, index] for size in sizes)
-    return np.concatenate([scores.mean(weight) for weight in weights])
+    return np.concatenate([scores.mean(weight) for weight in patient_replicates(scores.groups, replicates)])
 
 
 def over_seeds(seeds: Sequence[float], drawn: Sequence[NDArray], units: int) -> tuple[float, float]:

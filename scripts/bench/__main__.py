@@ -12,10 +12,11 @@ from dataclasses import replace
 import torch
 
 from custom.errors import InputError, explain_errors
+from custom.provenance import current_commit
 from scripts.command_line import run_command_line
 
 from .parts import PARTS
-from .report import current_commit, machine, table, write_report
+from .report import machine, table, write_report
 
 ROWS = tuple(PARTS)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +15,7 @@ from custom.inferers import has_bfloat16
 
 from .figure import draw
 from .goals import in_words, is_met
-from .measure import ROOT, Row
+from .measure import Row
 from .parts import PARTS, Part
 from .unetr_curve import read_curves, summary
 
@@ -102,19 +101,6 @@ def write_report(rows: Sequence[Row], output_dir: str | Path, threads: int, anew
     content = {"machine": machine(threads), "rows": [row.as_dict() for row in rows]}
     (folder / "performance.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     draw([row for row in rows if row.against.startswith("MONAI")], folder / "figures" / "performance.png")
-
-
-def current_commit() -> str:
-    """Short hash of the code here, with "-dirty" where what is measured differs from it; "unknown" outside git."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--", "bundles", "custom", "scripts")
-        return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def with_earlier(rows: Sequence[Row], path: Path, machine: str) -> list[Row]:

@@ -1,5 +1,6 @@
 """Which cases a comparison uses."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,16 @@ def test_data_that_changed_between_two_commands_is_refused(tmp_path: Path) -> No
     for folder in ("imagesTr", "labelsTr"):
         first = sorted((data / folder).iterdir())[0]
         first.rename(first.with_name(first.name.replace("0", "9")))
-    with pytest.raises(InputError, match="other cases than the data now has"):
+    with pytest.raises(InputError, match="data are no longer those"):
         CaseLists(tmp_path / "lists", read).write()
     assert {path: path.read_bytes() for path in (tmp_path / "lists").iterdir()} == before
+
+
+def test_a_label_map_that_was_corrected_is_other_data(tmp_path: Path) -> None:
+    data = write_data("btcv", tmp_path / "data")
+    read = read_settings(bundle=str(ROOT / "bundles" / "unetr_btcv"), dataset_dir=str(data), shared={"split": "0/3"})
+    CaseLists(tmp_path / "lists", read).write()
+    CaseLists(tmp_path / "lists", read).write()
+    os.utime(sorted((data / "labelsTr").iterdir())[0], ns=(1, 1))
+    with pytest.raises(InputError, match=r"no longer those that .*files\.json"):
+        CaseLists(tmp_path / "lists", read).write()

@@ -14,10 +14,13 @@ import pytest
 from custom.errors import InputError, sentence_of
 from custom.study.cases import read_items
 from custom.study.compare import run_comparison
+from custom.study.recipe import find_recipe, read_parser
 from custom.study.settings import PROBE, Settings, read_settings
 from scripts import compare as program
 from scripts.publish import publish
 from scripts.tiny import LAYOUTS, NETWORK, ROOT, SPACING, write_data
+
+from .tables import check_means, read_table
 
 DECODER = {"decoder_hidden_size": 24, "decoder_num_layers": 1, "decoder_num_heads": 2}
 SMALL = {
@@ -66,6 +69,29 @@ def test_every_arm_is_scored_on_the_same_cases(finished: tuple[str, Path, list[s
     frozen = {f"{PROBE}{arm}" for arm in arms & {"scratch", "self", "broken", "half"}}
     assert {key[0] for key in scored} == arms | frozen
     assert len({tuple(cases) for cases in scored.values()}) == 1
+
+
+@pytest.mark.slow
+def test_the_table_of_all_numbers_gives_every_score_and_names_no_patient(finished: tuple[str, Path, list[str]]) -> None:
+    _, folder, _ = finished
+    table = (folder / "out" / "results.csv").read_text()
+    assert {row["group"] for row in read_table(table)} <= set(map(str, range(len(table))))
+    check_means(table, json.loads((folder / "out" / "summary.json").read_text()))
+
+
+@pytest.mark.slow
+def test_what_is_broken_sees_shuffled_patches_and_nothing_else_does(finished: tuple[str, Path, list[str]]) -> None:
+    name, folder, _ = finished
+    runs = (folder / "out" / "runs" / "pretraining").glob("*/run.json")
+    shuffled = {}
+    for file in runs:
+        recipe = find_recipe(ROOT / "bundles" / name)
+        options = json.loads(file.read_text())
+        parser = read_parser(recipe.pretraining_bundle, recipe.pretrain, options)
+        names = [type(one).__name__ for one in parser.get_parsed_content("train#augmentation").transforms]
+        shuffled.setdefault(file.parent.name.partition("_")[0], set()).add("ShuffleBlocksd" in names)
+    assert all(found == {arm == "broken"} for arm, found in shuffled.items()) and "self" in shuffled
+    assert name != "vit_cxr14" or "broken" in shuffled
 
 
 @pytest.mark.slow

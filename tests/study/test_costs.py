@@ -53,6 +53,16 @@ def test_a_batch_that_is_never_full_is_refused_where_such_are_dropped(data: Path
         Costs(settings, CaseLists(data, settings)).epochs("scratch", 0, 0)
 
 
+def test_blocks_that_do_nothing_cost_nothing(data: Path) -> None:
+    settings = read_settings(
+        bundle=str(ROOT / "bundles" / "vit_cxr14"), dataset_dir=str(data), shared=NETWORK | {"img_size": 32},
+        arms="scratch,identity", fine_tuning={"validation_fraction": 0.3},
+    )  # fmt: skip
+    costs = Costs(settings, CaseLists(data, settings))
+    scratch, identity = (costs.total(arm, 0, 0) for arm in ("scratch", "identity"))
+    assert identity["flops"] < scratch["flops"] / 2 and identity["steps"] == scratch["steps"]
+
+
 def test_a_range_of_masking_ratios_costs_its_middle_always(data: Path) -> None:
     def price(ratio: object) -> float:
         settings = read_settings(

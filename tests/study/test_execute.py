@@ -1,6 +1,9 @@
 """Runs: their order, their failures, and what is not done twice."""
 
+import errno
 import json
+import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -80,7 +83,7 @@ def test_what_may_diverge_stops_only_what_needs_it(bundle: Path, executor: Execu
     runs = [bad(bundle, "train/x", "diverging"), good(bundle, "score/x", "train/x"), good(bundle, "train/y")]
     executor.execute("runs", runs, may_fail=runs)
     assert journal(bundle) == ["y"] and executor.failed("train/x") and not executor.failed("train/y")
-    with pytest.raises(InputError, match="NaN or infinite"):
+    with pytest.raises(InputError, match="train/z diverged; lower"):
         executor.execute("runs", [bad(bundle, "train/z", "diverging")])
 
 
@@ -101,9 +104,38 @@ def test_a_run_of_the_same_name_with_other_settings_is_refused(bundle: Path, exe
         executor.execute("runs", [good(bundle, "train/a")])
 
 
+@pytest.mark.slow
+def test_what_was_made_from_weights_that_were_made_again_is_made_again(bundle: Path, executor: Executor) -> None:
+    runs = [good(bundle, "train/a"), good(bundle, "train/b", "train/a"), good(bundle, "train/c", "train/b")]
+    runs.append(good(bundle, "train/d"))
+    executor.execute("runs", runs)
+    shutil.rmtree(executor.done_file("train/a").parent)
+    lines: list[str] = []
+    Executor(executor.folder, 1, 1.0, lines.append).execute("runs", runs)
+    assert sorted(journal(bundle)[:4]) == ["a", "b", "c", "d"] and journal(bundle)[4:] == ["a", "b", "c"]
+    assert lines[0] == "train/b: to be run again, as train/a was"
+
+
 def test_needs_that_nothing_makes_are_a_fault_and_no_endless_wait(bundle: Path, executor: Executor) -> None:
     with pytest.raises(ValueError, match="which nothing makes"):
         executor.execute("runs", [good(bundle, "train/b", "train/a")])
+
+
+def test_a_number_of_workers_below_0_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="workers is -1"):
+        Executor(tmp_path, -1, 1.0, print)
+
+
+@pytest.mark.parametrize(("number", "refused"), [(errno.EAGAIN, True), (errno.ENOLCK, False)])
+def test_only_a_lock_that_is_held_keeps_others_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, refused: bool
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, "")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(InputError, match="another comparison") if refused else nullcontext(), locked(tmp_path):
+        pass
 
 
 def test_two_comparisons_in_one_folder_are_refused(tmp_path: Path) -> None:

@@ -63,6 +63,13 @@ def test_words_of_the_command_line_become_what_they_mean(given: object, expected
         ({"variants": {"half": {"mask_ratio": 0.5}}}, "did you mean masking_ratio"),
         ({"fine_tuning": {"learning_rate": 1e-3}}, "use learning_rates"),
         ({"shared": {"max_epochs": 3}}, "use pretraining_steps"),
+        ({"fine_tuning": {"optimizer#learning_rate": 1e-3}}, "use learning_rates"),
+        ({"fine_tuning": {"train#trainer#max_epochs": 3}}, "use steps"),
+        ({"fine_tuning": {"train#data#section": "all"}}, "use cases"),
+        ({"fine_tuning": {"early_stop": True}}, "all arms train to the end"),
+        ({"fine_tuning": {"warmup_epochs": 3}}, "share of the steps"),
+        ({"learning_rates": "nan"}, "above 0"),
+        ({"layer_decays": "inf"}, "above 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(given: dict, message: str) -> None:

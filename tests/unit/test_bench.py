@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 
 from custom.errors import InputError
 from custom.networks import UNETR
+from custom.provenance import current_commit
 from scripts.bench import report
 from scripts.bench.__main__ import bench
 from scripts.bench.goals import is_met
@@ -106,29 +106,6 @@ def test_the_figure_shows_rows_against_monai_alone(tmp_path: Path, monkeypatch: 
     assert [row.name for row in drawn] == ["MONAI's step"]
 
 
-def git(folder: Path, *arguments: str) -> None:
-    """Run git in a repository of the test's own."""
-    own = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
-    own |= {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    subprocess.run(["git", *arguments], cwd=folder, env=os.environ | own, check=True, capture_output=True)
-
-
-def test_a_row_is_of_a_commit_or_of_changes_on_top_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "ROOT", tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert report.current_commit() == "unknown"
-    (tmp_path / "scripts").mkdir()
-    (tmp_path / "scripts" / "a.py").write_text("1")
-    git(tmp_path, "init")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-m", "a")
-    clean = report.current_commit()
-    (tmp_path / "performance.json").write_text("a report is not what is measured")
-    assert report.current_commit() == clean and "dirty" not in clean
-    (tmp_path / "scripts" / "a.py").write_text("2")
-    assert report.current_commit() == f"{clean}-dirty"
-
-
 def test_the_report_tells_the_commits_of_its_parts(tmp_path: Path) -> None:
     write_report([replace(alone(name, "s", [1.0]), part=name, commit="old") for name in ("a", "b")], tmp_path, 2)
     write_report([replace(alone("b", "s", [1.0]), part="b", commit="new")], tmp_path, 2)
@@ -144,7 +121,7 @@ def test_a_part_that_fails_loses_nothing_of_those_before_it(tmp_path: Path, monk
     with pytest.raises(IndexError):
         bench("mae,unetr", threads=threads, output_dir=str(tmp_path))
     (row,) = json.loads((tmp_path / "performance.json").read_text(encoding="utf-8"))["rows"]
-    assert (row["name"], row["part"], row["commit"]) == ("a step", "mae", report.current_commit())
+    assert (row["name"], row["part"], row["commit"]) == ("a step", "mae", current_commit())
 
 
 def test_rows_measured_again_replace_those_of_their_part_alone(tmp_path: Path) -> None:

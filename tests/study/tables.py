@@ -1,0 +1,51 @@
+"""Means out of a results.csv, computed again without the code that wrote it."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+Rows = list[dict[str, str]]
+
+
+def read_table(text: str) -> Rows:
+    """Its rows."""
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def check_means(text: str, summary: dict) -> None:
+    """Whether the means of a summary follow from the table; its numbers have six digits."""
+    found: dict[tuple, dict[str, Rows]] = {}
+    for row in read_table(text):
+        key = tuple(row[name] for name in ("arm", "cases", "checkpoint"))
+        found.setdefault(key, {}).setdefault(row["seed"], []).append(row)
+    score = mean_auc if summary["metric"] == "AUC" else mean_dice
+    assert len(found) == len(summary["arms"])
+    for arm in summary["arms"]:
+        seeds = found[arm["arm"], str(arm["cases"] or "all"), arm["checkpoint"]]
+        assert len(seeds) == arm["seeds"]
+        assert arm["mean"] == pytest.approx(np.mean([score(rows) for rows in seeds.values()]), abs=1e-4)
+
+
+def mean_auc(rows: Rows) -> float:
+    """Mean over findings of the share of pairs of one source in which the positive scores higher."""
+    areas = []
+    for finding in {row["class"] for row in rows}:
+        won = pairs = 0.0
+        for source in {row["source"] for row in rows}:
+            found = [row for row in rows if row["class"] == finding and row["source"] == source]
+            values, truth = (np.array([float(row[name]) for row in found]) for name in ("value", "truth"))
+            gap = values[truth == 1][:, None] - values[truth == 0]
+            won, pairs = won + (gap > 0).sum() + 0.5 * (gap == 0).sum(), pairs + gap.size
+        areas += [won / pairs] if pairs else []
+    return float(np.mean(areas))
+
+
+def mean_dice(rows: Rows) -> float:
+    """Mean over classes, then over cases; absent classes left out."""
+    cases: dict[str, list[float]] = {}
+    for row in rows:
+        cases.setdefault(row["case"], []).append(float(row["value"] or "nan"))
+    known = [[value for value in values if not np.isnan(value)] for values in cases.values()]
+    return float(np.mean([np.mean(values) for values in known if values]))
