@@ -56,7 +56,7 @@ class Settings:
             for all arms.
         pretraining_steps, steps: iterations of pre-training and of fine-tuning.
         learning_rates, layer_decays: tried for every arm and number of cases with the first seed; validation chooses.
-        validations: how often a fine-tuning is validated.
+        validations: how often a fine-tuning is validated, about, as its epochs allow.
         decoder: of a segmentation, the bundle's "unetr", or "light", a linear map that hides nothing of the encoder.
         pretrain_on: "all" training images, or only the "labelled" ones.
         probe: whether frozen encoders are read by a linear map as well.
