@@ -125,9 +125,22 @@ class Executor:
         for name, content in (("needs.json", json.dumps(self.digests(run))), ("run.json", as_json(run))):
             with replacing(folder / name) as beside:
                 beside.write_text(content, encoding="utf-8")
-        resume = any(folder.glob("last*.pt"))
-        files, start = [*config_files(run.bundle, run.configs), str(folder / "run.json")], time.monotonic()
-        gpu = self.gpus.get()
+        resume, start = any(folder.glob("last*.pt")), time.monotonic()
+        status = self._process(run, folder, resume)
+        if status == DIVERGED and not may_fail:
+            raise InputError(f"{run.name} diverged; lower its learning_rate, and choose another output_dir")
+        if status not in (0, DIVERGED):
+            words = f"{last_words(folder)} (exit status {status}, all of it in {folder / 'log.txt'})"
+            raise InputError(f"{run.name} failed: {words}")
+        ended = {"seconds": time.monotonic() - start, "resumed": resume, "versions": self.versions}
+        ended |= {"error": last_words(folder), "exit status": status} if status else {}
+        with replacing(folder / (FAILED if status else DONE)) as beside:
+            beside.write_text(json.dumps(ended), encoding="utf-8")
+        return ended["seconds"]
+
+    def _process(self, run: Run, folder: Path, resume: bool) -> int:
+        """Its exit status, once a GPU was free and it has ended."""
+        files, gpu = [*config_files(run.bundle, run.configs), str(folder / "run.json")], self.gpus.get()
         process = self.context.Process(
             target=run_bundle, args=(files, str(run.bundle), folder / "log.txt", resume, gpu)
         )
@@ -137,16 +150,7 @@ class Executor:
         with self.lock:
             process.join()
         self.gpus.put(gpu)
-        if process.exitcode == DIVERGED and not may_fail:
-            raise InputError(f"{run.name} diverged; lower its learning_rate, and choose another output_dir")
-        if process.exitcode not in (0, DIVERGED):
-            status = f"{last_words(folder)} (exit status {process.exitcode}, all of it in {folder / 'log.txt'})"
-            raise InputError(f"{run.name} failed: {status}")
-        ended = {"seconds": time.monotonic() - start, "resumed": resume, "versions": self.versions}
-        ended |= {"error": last_words(folder), "exit status": process.exitcode} if process.exitcode else {}
-        with replacing(folder / (FAILED if process.exitcode else DONE)) as beside:
-            beside.write_text(json.dumps(ended), encoding="utf-8")
-        return ended["seconds"]
+        return process.exitcode
 
     def _report(self, run: Run, seconds: float) -> None:
         self.work_done, self.seconds = self.work_done + run.work, self.seconds + seconds
