@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..data import CropDataset
 from ..networks import ViT
-from ..networks.tokens import patchify, unpatchify
+from ..networks.tokens import unpatchify
 from ..networks.vit import init_linear
 
 BLOCKS = 4
-RIDGE = 1e-2  # on squared weights of standardised features, a token
-CROPS = 512  # at most, that a probe is fitted to
+CROPS = 512  # that a probe is fitted to, in so many steps of so many crops, from such a learning rate to 0
+STEPS, BATCH, RATE = 400, 16, 3e-3
 
 
 class LinearSegmenter(nn.Module):
@@ -65,62 +64,50 @@ class LinearSegmenter(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W, D) -> logits (B, out_channels, H, W, D)."""
-        features = self.features(image)
+        return self.decode(self.features(image))
+
+    def decode(self, features: Tensor) -> Tensor:
+        """Outputs of `features` -> logits (B, out_channels, H, W, D)."""
         patches = self.head(self.norm(features.flatten(0, 1).float()).reshape(features.shape).to(features.dtype))
         return unpatchify(patches, self.encoder.grid, self.encoder.patch_size)
 
 
-@torch.no_grad()
-def fit_probe(network: LinearSegmenter, dataset: CropDataset, crops: int = CROPS) -> LinearSegmenter:
-    """Fit the head to labelled crops by ridge regression, the encoder frozen. Returns the network.
+def fit_probe(
+    network: LinearSegmenter,
+    dataset: CropDataset,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    crops: int = CROPS,
+    steps: int = STEPS,
+) -> LinearSegmenter:
+    """Train the head on labelled crops by the recipe's own loss, the encoder frozen. Returns the network.
 
-    The targets are +1 for a voxel's class or region and -1 for the others, so logits above 0 are a region. Only sums
-    over tokens are kept, so that memory does not grow with the crops.
+    Features are standardised over all crops, the weights start at 0 and the bias where the caller put it, best at the
+    prevalence. A closed form such as ridge regression is no use: least squares prefers the background everywhere.
     """
-    network.eval()
-    sums = Sums(network.head.in_features, network.head.out_features, network.head.weight.device)
-    for index in range(-(-crops // dataset.num_samples)):
-        for sample in dataset[index]:
-            features = network.features(sample["image"][None].to(sums.device))[0]
-            sums.add(features, target_of(sample["label"], network).to(sums.device))
-    mean, spread, weight, offset = sums.solve(RIDGE, network.norm.eps)
-    network.norm.running_mean.copy_(mean)
-    network.norm.running_var.copy_(spread.square() - network.norm.eps)
-    network.head.weight.copy_(weight.T)
-    network.head.bias.copy_(offset)
+    features, labels = encode_crops(network, dataset, crops)
+    tokens = features.flatten(0, 1)
+    network.norm.running_mean.copy_(tokens.mean(dim=0))
+    network.norm.running_var.copy_(tokens.var(dim=0))
+    nn.init.zeros_(network.head.weight)
+    optimiser = torch.optim.Adam(network.head.parameters(), RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    device = network.head.weight.device
+    with torch.enable_grad():
+        for _ in range(steps):
+            batch = torch.randint(len(features), (BATCH,))
+            value = loss(network.decode(features[batch].to(device)), labels[batch].to(device))
+            optimiser.zero_grad()
+            value.backward()
+            optimiser.step()
+            schedule.step()
     return network
 
 
-class Sums:
-    """Sums over tokens of features x (D,) and targets y (T,): all that a ridge regression needs."""
-
-    def __init__(self, features: int, targets: int, device: torch.device) -> None:
-        self.device, self.count = device, 0
-        self.x, self.y = (torch.zeros(size, dtype=torch.double, device=device) for size in (features, targets))
-        self.xx = torch.zeros(features, features, dtype=torch.double, device=device)
-        self.xy = torch.zeros(features, targets, device=device)
-
-    def add(self, features: Tensor, targets: Tensor) -> None:
-        """Tokens (N, D) and their targets (N, T)."""
-        self.count += len(features)
-        self.x += features.double().sum(dim=0)
-        self.y += targets.double().sum(dim=0)
-        self.xx += features.double().T @ features.double()
-        self.xy += features.float().T @ targets
-
-    def solve(self, ridge: float, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Mean and spread (D,) of the features, and weight (D, T) and offset (T,) for standardised ones."""
-        mean, offset = self.x / self.count, self.y / self.count
-        covariance = self.xx / self.count - torch.outer(mean, mean)
-        spread = (covariance.diagonal().clamp_min(0) + eps).sqrt()
-        covariance = covariance / torch.outer(spread, spread) + ridge * torch.eye(len(mean), device=self.device)
-        product = (self.xy / self.count - torch.outer(mean, offset)) / spread[:, None]
-        return mean, spread, torch.linalg.solve(covariance, product), offset
-
-
-def target_of(label: Tensor, network: LinearSegmenter) -> Tensor:
-    """(1 or K, H, W, D) -> +1 and -1 of every voxel of each patch (L, P * K)."""
-    label = torch.as_tensor(label)
-    if len(label) == 1 and network.out_channels > 1:
-        label = functional.one_hot(label[0].long(), network.out_channels).movedim(-1, 0)
-    return patchify(2.0 * label[None].float() - 1, network.encoder.patch_size)[0]
+@torch.no_grad()
+def encode_crops(network: LinearSegmenter, dataset: CropDataset, crops: int) -> tuple[Tensor, Tensor]:
+    """At least so many crops -> features (N, L, blocks * hidden) and labels (N, 1 or K, H, W, D), on the CPU."""
+    network.eval()
+    device = network.head.weight.device
+    samples = [sample for index in range(-(-crops // dataset.num_samples)) for sample in dataset[index]]
+    features = [network.features(sample["image"][None].to(device)).float().cpu() for sample in samples]
+    return torch.cat(features), torch.stack([torch.as_tensor(sample["label"]) for sample in samples])

@@ -58,5 +58,6 @@ def probe(plan: Plan, encoder: dict[str, Any]) -> dict[str, Any]:
         head = {"_target_": "custom.probe.fit_head", "network": encoder, "batches": "@labelled_images"}
         return {"fitted": head | {"device": "@device"}}
     network = {**plan.costs.parser("fine_tuning").get("network_def"), "_target_": LIGHT}
+    fair = {"_target_": "custom.study.heads.fair_start", "network": network, "dataset": "@train#dataset"}
     fit = {"_target_": "custom.study.light.fit_probe", "network": encoder, "dataset": "@train#dataset"}
-    return {"network_def": network, "fitted": fit}
+    return {"network_def": fair, "fitted": fit | {"loss": "@loss"}}

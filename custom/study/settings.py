@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, did_you_mean
+from ..errors import InputError, did_you_mean, sentence_of
 from ..files import read_json
 from .recipe import Recipe, check_options, find_recipe, read_parser
 
@@ -227,4 +227,8 @@ def _check_options(settings: Settings) -> None:
         if taken := [(name, remedy) for name in options if (remedy := owned(kind, name))]:
             raise InputError(f"{kind} cannot set {taken[0][0]}, which the comparison does; {taken[0][1]}")
     evaluation = read_parser(recipe.bundle, ("train", "evaluate"), settings.options("fine_tuning"))
-    evaluation.get_parsed_content("validate#handlers")  # they refuse classes that do not fit each other
+    try:
+        evaluation.get_parsed_content("validate#handlers")  # they refuse classes that do not fit each other
+    except Exception as error:  # of MONAI, or of whatever the bundle's expressions run
+        fault = sentence_of(error) or f"validate#handlers of {recipe.bundle} cannot be made ({error!r}); repair them"
+        raise InputError(fault) from error
