@@ -18,6 +18,7 @@ from .recipe import read_parser
 from .settings import Settings
 
 Item = dict[str, Any]
+FILE_STAMPS = "files.json"  # sizes and time stamps of all files, in the folder of the lists
 
 
 def list_sections(settings: Settings) -> dict[str, list[Item]]:
@@ -104,10 +105,11 @@ class CaseLists:
         What ran before trained on those, and may have seen what would be scored now.
         """
         stamps = stamps_of([item for items in self.sections.values() for item in items])
-        for name, items in [*self._all(), ("files.json", stamps)]:
+        for name, items in [*self._all(), (FILE_STAMPS, stamps)]:
             file, content = self.folder / name, json.dumps(items, indent=1)
             if file.is_file() and file.read_text(encoding="utf-8") != content:
-                raise InputError(f"the data are no longer those that {file} lists; choose another output_dir")
+                moved = f", or remove {name} if nothing but time stamps changed" if name == FILE_STAMPS else ""
+                raise InputError(f"the data are no longer those that {file} lists; choose another output_dir{moved}")
             with replacing(file) as beside:
                 beside.write_text(content, encoding="utf-8")
 

@@ -1,0 +1,58 @@
+"""What a comparison's folder remembers between two commands."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from custom.errors import InputError
+from custom.files import read_json
+from custom.study.compare import count_look, remember
+from custom.study.run import DONE, LOOKS
+from custom.study.settings import Settings, read_settings
+from scripts.tiny import ROOT
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(b"one")
+    given = {"arms": ("scratch", "given"), "weights": str(weights), "seeds": 3}
+    return read_settings(bundle=str(ROOT / "bundles" / "unetr_btcv"), dataset_dir="data", **given)
+
+
+def test_more_seeds_and_rates_go_on_in_the_same_folder(settings: Settings, tmp_path: Path) -> None:
+    remember(settings, tmp_path)
+    remember(replace(settings, seeds=5, learning_rates=(1e-4, 1e-3)), tmp_path)
+    assert read_json(tmp_path / "settings.json")["seeds"] == 5
+
+
+def test_other_steps_are_another_comparison(settings: Settings, tmp_path: Path) -> None:
+    remember(settings, tmp_path)
+    with pytest.raises(InputError, match="holds a comparison with another steps"):
+        remember(replace(settings, steps=settings.steps + 1), tmp_path)
+
+
+def test_other_weights_in_the_same_file_are_another_comparison(settings: Settings, tmp_path: Path) -> None:
+    remember(settings, tmp_path)
+    Path(settings.weights).write_bytes(b"two")
+    with pytest.raises(InputError, match="holds a comparison with another weights_digest"):
+        remember(settings, tmp_path)
+
+
+def test_no_rate_is_added_once_test_cases_were_scored(settings: Settings, tmp_path: Path) -> None:
+    remember(settings, tmp_path)
+    scored = tmp_path / "runs" / "evaluation" / "scratch_all_seed0_rate0.001_decay1_last_test" / DONE
+    scored.parent.mkdir(parents=True)
+    scored.touch()
+    remember(replace(settings, seeds=5), tmp_path)
+    with pytest.raises(InputError, match="holds a comparison with another learning_rates"):
+        remember(replace(settings, seeds=5, learning_rates=(1e-4,)), tmp_path)
+
+
+def test_each_number_of_seeds_with_which_test_cases_were_scored_is_kept_once(
+    settings: Settings, tmp_path: Path
+) -> None:
+    for seeds, section in ((3, "validation"), (3, "test"), (3, "test"), (5, "validation"), (5, "test")):
+        count_look(replace(settings, seeds=seeds, section=section), tmp_path)
+    assert read_json(tmp_path / LOOKS) == [3, 5]
