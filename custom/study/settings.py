@@ -127,9 +127,15 @@ OBJECTS |= {name: {"batch_size": 1} for name in ("shared", "pretraining", "fine_
 
 
 def read_settings(file: str | Path | None = None, **given: Any) -> Settings:
-    """Settings from a JSON file with `given` ones in their place; InputError for any that makes no sense."""
+    """Settings from a JSON file with `given` ones in their place; InputError for any that makes no sense.
+
+    Of options and variants, which have names of their own, those given join those of the file.
+    """
     content = _read(Path(file)) if file else {}
-    content |= {key: value for key, value in given.items() if value is not None}
+    for key, value in given.items():
+        if value is not None:
+            joins = key in OBJECTS and isinstance(value, Mapping) and isinstance(content.get(key), Mapping)
+            content[key] = {**content[key], **value} if joins else value
     known = {one.name for one in fields(Settings)}
     if unknown := sorted(set(content) - known):
         options = "options of the bundle go into shared, pretraining or fine_tuning"

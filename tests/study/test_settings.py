@@ -33,6 +33,14 @@ def test_command_line_goes_before_the_file(tmp_path: Path) -> None:
     assert (settings.seeds, settings.cases, settings.arms) == (2, (6, 0), ("scratch", "self"))
 
 
+def test_options_of_the_command_line_join_those_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "study.json"
+    own = {"pretraining": {"batch_size": 2, "masking_ratio": 0.5}}
+    file.write_text(json.dumps({"bundle": BTCV, "dataset_dir": "data"} | own))
+    settings = read_settings(file, pretraining={"masking_ratio": [0.6, 0.9]})
+    assert settings.pretraining == {"batch_size": 2, "masking_ratio": [0.6, 0.9]}
+
+
 @pytest.mark.parametrize(("given", "expected"), [("false", False), ("true", True), (False, False)])
 def test_words_of_the_command_line_become_what_they_mean(given: object, expected: bool) -> None:
     settings = read_settings(bundle=BTCV, dataset_dir="data", probe=given, seeds="4")
