@@ -145,9 +145,8 @@ class TumourRegionsd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
-        regions = self.regions or regions_in(data, self.convention, self.published_et)
         for key in self.key_iterator(result):
-            label = result[key]
+            regions, label = self.regions or regions_in(data, self.convention, self.published_et), result[key]
             self._check(torch.as_tensor(label), regions, case_path(result))
             channels = regions_of(torch.as_tensor(label), regions)
             result[key] = MetaTensor(channels, meta=dict(label.meta)) if isinstance(label, MetaTensor) else channels

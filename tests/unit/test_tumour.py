@@ -70,6 +70,12 @@ def test_numbers_of_another_convention_are_refused(label: torch.Tensor, conventi
         TumourRegionsd("label", convention)(case(label))
 
 
+def test_an_image_without_a_label_needs_no_convention() -> None:
+    image = case(numbered("msd"), convention="unknown")
+    del image["label"]
+    assert TumourRegionsd("label", allow_missing_keys=True)(image).keys() == image.keys()
+
+
 OTHERS = {"organ": (1, 2), "lesion": (2,)}
 
 
