@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ..pretraining import TRIVIAL
+from .arms import ARMS
 from .curves import curves_of, mean_curve, read_monitor
 from .results import Results
-from .settings import ARMS, Settings
+from .settings import Settings
 from .statistics import summarise
 
 COLOURS = dict(zip(ARMS, ("#b3541e", "#1f5fa8", "#e0a458", "#7a4fa3", "#777777", "#3a8a5f", "#c2457d"), strict=True))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from .arms import PROBE
 from .costs import LIGHT
 from .plan import Plan
 from .run import Run, Setup
-from .settings import PROBE
 
 LOADER = {"_target_": "DataLoader", "dataset": "@train#dataset", "batch_size": "@val_batch_size"}
 

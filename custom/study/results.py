@@ -13,13 +13,13 @@ import numpy as np
 
 from ..files import read_json, replacing, write_csv
 from .answer import answer
+from .arms import PROBE
 from .choose import edges
 from .curves import gate, training_loss
 from .plan import CHECKPOINTS, Plan
 from .readouts import readout, readout_setups
 from .run import DONE, LOOKS, Choices
 from .scores import Scores, long_rows, read_evaluation
-from .settings import PROBE
 from .statistics import Difference, compare, summarise
 
 COLUMNS = ("arm", "cases", "seed", "checkpoint", "case", "group", "source", "class", "value", "truth")

@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, did_you_mean, sentence_of
+from ..errors import InputError, did_you_mean
 from ..files import read_json
-from .recipe import Recipe, check_options, find_recipe, read_parser
-
-ARMS = {
-    "scratch": "from scratch",
-    "self": "self pre-trained",
-    "scratch_long": "from scratch, same compute",
-    "broken": "pre-trained on shuffled patches",
-    "pixels": "pixels, no network",
-    "identity": "from scratch, no transformer",
-    "given": "weights from elsewhere",
-}
-PROBE = "probe_"  # begins the name of an arm's frozen encoder
-PRETRAINED = ("self", "broken")
-WORDS = {"pretrain_on": ("all", "labelled"), "section": ("test", "validation"), "decoder": ("unetr", "light")}
-# Options of the bundles that a comparison sets itself, wherever in a config they stand, and what to use instead.
-FOLDERS = dict.fromkeys(("dataset_dir", "output_dir", "ckpt_dir", "cache_dir"), "give the command its own folders")
-BOTH = FOLDERS | {"seed": "use seeds", "train#data": "use cases", "validate#data": "use section"}
-BOTH |= {"checkpoint": "leave it out", "early_stop": "all arms train to the end"}
-BOTH |= {"total_steps": "it follows from the steps", "warmup_steps": "it is a share of the steps"}
-# What all encoders of a comparison share; a variant that changed it would not fit, or fit and mean something else.
-NETWORK = ("img_size", "patch_size", "hidden_size", "num_layers", "num_heads", "attention", "network_def")
-IMAGES = ("spacing", "intensity_range", "contrasts", "in_channels", "resize", "split", "class_names", "regions")
-OWNED = {
-    "pretraining": BOTH | {"max_epochs": "use pretraining_steps"},
-    "fine_tuning": BOTH
-    | {"max_epochs": "use steps", "learning_rate": "use learning_rates", "layer_decay": "use layer_decays"}
-    | {"val_interval": "use validations", "pretrained_weights": "use weights", "network_def": "use decoder"}
-    | {"warmup_epochs": "it is a share of the steps"},
-}
-DEFAULT_ARMS = ("scratch", "self", "scratch_long", "broken", "pixels")
+from .arms import ARMS, DEFAULT_ARMS, PRETRAINED, PROBE
+from .checks import check
+from .recipe import Recipe, find_recipe
 
 
 @dataclass(frozen=True)
@@ -156,7 +127,7 @@ def read_settings(file: str | Path | None = None, **given: Any) -> Settings:
         raise InputError(f"weights is {content['weights']!r}; give the path of a file")
     content["arms"] = tuple(dict.fromkeys((*content.get("arms", DEFAULT_ARMS), *content.get("variants", {}))))
     settings = Settings(**content)
-    _check(settings)
+    check(settings)
     return settings
 
 
@@ -182,59 +153,3 @@ def _single(value: Any, convert: Any, name: str) -> Any:
         return convert(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name} is {value!r}; set it to something like {getattr(Settings, name)!r}") from error
-
-
-def _check_variants(variants: Mapping[str, Mapping[str, Any]]) -> None:
-    for name, options in variants.items():
-        if name in ARMS or not re.fullmatch("[a-z][a-z0-9]*", name):
-            raise InputError(f"variant {name!r} is a name of another arm or no word; use small letters and digits")
-        if not isinstance(options, Mapping):
-            raise InputError(f"variant {name!r} is {options!r}; give its options, such as {{'masking_ratio': 0.5}}")
-        if taken := [key for key in options if key.partition("#")[0] in (*NETWORK, *IMAGES)]:
-            raise InputError(f"variant {name!r} cannot set {taken[0]}, which all arms share; set it in shared")
-
-
-def _check(settings: Settings) -> None:
-    unknown = [arm for arm in settings.arms if arm not in ARMS and arm not in settings.variants]
-    if unknown or "scratch" not in settings.arms:
-        fault = f"arm {unknown[0]!r} is unknown" if unknown else "arm 'scratch' is missing, which all are compared with"
-        raise InputError(f"{fault}; choose among {', '.join(ARMS)}")
-    if "given" in settings.arms and not Path(settings.weights).is_file():
-        raise InputError(f"arm 'given' needs weights, and {settings.weights!r} is no file; set --weights")
-    _check_variants(settings.variants)
-    if "scratch_long" in settings.arms and not set(PRETRAINED) & set(settings.arms):
-        raise InputError("arm 'scratch_long' gets the compute of pre-training; add arm 'self'")
-    for name in ("seeds", "pretraining_steps", "steps", "validations"):
-        if getattr(settings, name) < 1:
-            raise InputError(f"{name} is {getattr(settings, name)}; set it to 1 or more")
-    numbers = settings.learning_rates + settings.layer_decays
-    if not all(0 < number < math.inf for number in numbers) or min(settings.cases, default=-1) < 0 or not numbers:
-        raise InputError("learning_rates and layer_decays must be above 0, cases numbers or 'all'; give one at least")
-    for name, choices in WORDS.items():
-        if getattr(settings, name) not in choices:
-            raise InputError(f"{name} {getattr(settings, name)!r} is unknown; use one of {', '.join(choices)}")
-    _check_options(settings)
-
-
-def owned(kind: str, option: str) -> str:
-    """What to use instead of an option that the comparison sets, or of a part of it; "" for any other."""
-    names = (option, option.rpartition("#")[2], "#".join(option.split("#")[:2]))
-    return next((OWNED[kind][name] for name in names if name in OWNED[kind]), "")
-
-
-def _check_options(settings: Settings) -> None:
-    recipe = settings.recipe
-    if recipe.classifies and settings.decoder == "light":
-        raise InputError("decoder 'light' is for segmentation, a classifier's head is linear already; leave it out")
-    trained = [("pretraining", arm, recipe.pretraining_bundle, recipe.pretrain) for arm in ("self", *settings.variants)]
-    for kind, arm, bundle, stems in (*trained, ("fine_tuning", "", recipe.bundle, ("train", "evaluate"))):
-        options = settings.options(kind, arm)
-        check_options(options, bundle, stems)
-        if taken := [(name, remedy) for name in options if (remedy := owned(kind, name))]:
-            raise InputError(f"{kind} cannot set {taken[0][0]}, which the comparison does; {taken[0][1]}")
-    evaluation = read_parser(recipe.bundle, ("train", "evaluate"), settings.options("fine_tuning"))
-    try:
-        evaluation.get_parsed_content("validate#handlers")  # they refuse classes that do not fit each other
-    except Exception as error:  # of MONAI, or of whatever the bundle's expressions run
-        fault = sentence_of(error) or f"validate#handlers of {recipe.bundle} cannot be made ({error!r}); repair them"
-        raise InputError(fault) from error

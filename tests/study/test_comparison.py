@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from custom.errors import InputError, sentence_of
+from custom.study.arms import PROBE
 from custom.study.cases import read_items
 from custom.study.compare import run_comparison
 from custom.study.recipe import find_recipe, read_parser
-from custom.study.settings import PROBE, Settings, read_settings
+from custom.study.settings import Settings, read_settings
 from scripts import compare as program
 from scripts.publish import publish
 from scripts.tiny import LAYOUTS, NETWORK, ROOT, SPACING, write_data
