@@ -14,6 +14,7 @@ from typing import Any
 from custom.errors import InputError, explain_errors
 from custom.files import read_json, replacing
 from custom.pretraining import TRIVIAL
+from custom.study.report import shown
 
 from .command_line import run_command_line
 
@@ -65,8 +66,8 @@ def scores(summary: dict[str, Any]) -> str:
         if row["checkpoint"] == "last":
             other = best.get((row["arm"], row["cases"]))
             choice = f"{row['learning_rate']:g}, {row['layer_decay']:g}" if "learning_rate" in row else ""
-            cells = [summary["labels"][row["arm"]], row["labelled"], f"{row['mean']:.3f}"]
-            cells += [f"{row['low']:.3f} to {row['high']:.3f}", "" if other is None else f"{other:.3f}", choice]
+            cells = [summary["labels"][row["arm"]], row["labelled"], shown(row["mean"], "%.3f")]
+            cells += [interval(row, "%.3f"), "" if other is None else shown(other, "%.3f"), choice]
             loss = f"{row['training_loss']:.3f}" if "training_loss" in row else ""
             lines.append(line([*cells, row.get("steps", ""), loss]))
     return "\n".join(lines)
@@ -80,9 +81,14 @@ def differences(summary: dict[str, Any]) -> str:
     for row in [row for row in rows if row["checkpoint"] == "last"]:
         cells = [f"{labels[row['arm']]} minus {labels[row['against']]}", row["cases"] or "all"]
         for one in (row, best.get(pair_of(row))):
-            cells += [f"{one['mean']:+.3f}", f"{one['low']:+.3f} to {one['high']:+.3f}"] if one else ["", ""]
+            cells += [shown(one["mean"], "%+.3f"), interval(one, "%+.3f")] if one else ["", ""]
         lines.append(line(cells))
     return "\n".join(lines)
+
+
+def interval(row: dict[str, Any], form: str) -> str:
+    """Its bounds."""
+    return f"{shown(row['low'], form)} to {shown(row['high'], form)}"
 
 
 def pair_of(row: dict[str, Any]) -> tuple[str, str, int]:

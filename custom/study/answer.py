@@ -18,12 +18,12 @@ ENOUGH_SEEDS, ENOUGH_VALIDATION = 3, 10
 
 def answer(results: Results) -> str:
     """What self pre-training changes with most labelled cases, against scratch and against scratch with its compute."""
-    settings = results.plan.settings
-    if "self" not in settings.arms:
-        return "This comparison has no arm `self`, so it gives no answer in words; its differences stand below."
-    cases = most_cases(settings.cases)
-    parts = (verdict, speed, doubts)
-    return " ".join([difference(results, cases), *(text for part in parts for text in part(results, cases))])
+    settings, cases = results.plan.settings, most_cases(results.plan.settings.cases)
+    if "self" in settings.arms:
+        said = [difference(results, cases), *verdict(results, cases), *speed(results, cases)]
+    else:
+        said = ["This comparison has no arm `self`, so no answer in words; its differences stand below."]
+    return " ".join([*said, *doubts(results, cases)])
 
 
 def most_cases(cases: tuple[int, ...]) -> int:
@@ -83,7 +83,7 @@ def doubts(results: Results, cases: int) -> Iterator[str]:
             f"In {len(failed)} of its pre-trainings the masked loss does not beat the trivial predictors on unseen "
             "images: they have not learnt context, so train longer before you conclude anything."
         )
-    scored = results.scores["self", cases, "last"][0]
+    scored = results.scores["scratch", cases, "last"][0]
     if absent := int(np.isnan(scored.per_class()).sum()):
         yield (
             f"{absent} of {len(scored.classes)} classes never occur in the scored cases: are out_channels and "
@@ -91,8 +91,9 @@ def doubts(results: Results, cases: int) -> Iterator[str]:
         )
     yield from controls(results, cases)
     yield from choices(results, cases)
-    if earlier := [str(seeds) for seeds in results.looks() if seeds != plan.settings.seeds]:
-        yield f"Test cases were scored with {', '.join(earlier)} seeds as well; a claim takes a number fixed before."
+    if len(looks := results.looks()) > 1:
+        said = "; ".join(map(str, looks))
+        yield f"Test cases were scored {len(looks)} times ({said}); a claim takes what was fixed before."
     if len(results.made_by()) > 1:
         yield f"The runs were made with {len(results.made_by())} versions of code or packages."
 
@@ -105,7 +106,9 @@ def choices(results: Results, cases: int) -> Iterator[str]:
             yield f"The best {word} of {', '.join(arms)} ends what was tried: try more."
     if lost := diverged(plan, cases):
         yield f"Training diverged, so that fewer choices were left: {', '.join(lost)}."
-    if len(plan.choices()) > 1 and len(plan.lists.sections["validation"]) < ENOUGH_VALIDATION:
+    if len(plan.choices()) == 1:
+        yield "Only one learning rate was tried, which may suit one arm better than another."
+    elif len(plan.lists.sections["validation"]) < ENOUGH_VALIDATION:
         yield f"Only {len(plan.lists.sections['validation'])} validation cases chose the learning rates."
 
 

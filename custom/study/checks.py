@@ -19,6 +19,7 @@ WORDS = {"pretrain_on": ("all", "labelled"), "section": ("test", "validation"), 
 # Options of the bundles that a comparison sets itself, wherever in a config they stand, and what to use instead.
 FOLDERS = dict.fromkeys(("dataset_dir", "output_dir", "ckpt_dir", "cache_dir"), "give the command its own folders")
 BOTH = FOLDERS | {"seed": "use seeds", "train#data": "use cases", "validate#data": "use section"}
+BOTH |= {"data": "use cases and section", "train": "set parts of it", "train#trainer": "use its options"}
 BOTH |= {"checkpoint": "leave it out", "early_stop": "all arms train to the end"}
 BOTH |= {"total_steps": "it follows from the steps", "warmup_steps": "it is a share of the steps"}
 # What all encoders of a comparison share; a variant that changed it would not fit, or fit and mean something else.
@@ -29,8 +30,11 @@ OWNED = {
     "fine_tuning": BOTH
     | {"max_epochs": "use steps", "learning_rate": "use learning_rates", "layer_decay": "use layer_decays"}
     | {"val_interval": "use validations", "pretrained_weights": "use weights", "network_def": "use decoder"}
-    | {"warmup_epochs": "it is a share of the steps"},
+    | {"warmup_epochs": "it is a share of the steps", "lr_scheduler": "all arms have the same"}
+    | {"optimizer": "use learning_rates and layer_decays, or parts of it"},
 }
+# What an encoder has to be trained and used with alike.
+ALIKE = ("patch_size", "hidden_size", "num_layers", "num_heads", "spacing", "intensity_range", "contrasts", "resize")
 
 
 def _check_variants(variants: Mapping[str, Mapping[str, Any]]) -> None:
@@ -39,7 +43,7 @@ def _check_variants(variants: Mapping[str, Mapping[str, Any]]) -> None:
             raise InputError(f"variant {name!r} is a name of another arm or no word; use small letters and digits")
         if not isinstance(options, Mapping):
             raise InputError(f"variant {name!r} is {options!r}; give its options, such as {{'masking_ratio': 0.5}}")
-        if taken := [key for key in options if key.partition("#")[0] in (*NETWORK, *IMAGES)]:
+        if taken := [key for key in options if plain(key).partition("#")[0] in (*NETWORK, *IMAGES)]:
             raise InputError(f"variant {name!r} cannot set {taken[0]}, which all arms share; set it in shared")
 
 
@@ -66,8 +70,14 @@ def check(settings: Settings) -> None:
     _check_options(settings)
 
 
+def plain(option: str) -> str:
+    """An option as MONAI understands it, in the one way of writing it that is compared with others."""
+    return option.lstrip("+").replace("::", "#")
+
+
 def owned(kind: str, option: str) -> str:
     """What to use instead of an option that the comparison sets, or of a part of it; "" for any other."""
+    option = plain(option)
     names = (option, option.rpartition("#")[2], "#".join(option.split("#")[:2]))
     return next((OWNED[kind][name] for name in names if name in OWNED[kind]), "")
 
@@ -82,9 +92,22 @@ def _check_options(settings: Settings) -> None:
         check_options(options, bundle, stems)
         if taken := [(name, remedy) for name in options if (remedy := owned(kind, name))]:
             raise InputError(f"{kind} cannot set {taken[0][0]}, which the comparison does; {taken[0][1]}")
+    _check_alike(settings)
     evaluation = read_parser(recipe.bundle, ("train", "evaluate"), settings.options("fine_tuning"))
     try:
         evaluation.get_parsed_content("validate#handlers")  # they refuse classes that do not fit each other
     except Exception as error:  # of MONAI, or of whatever the bundle's expressions run
         fault = sentence_of(error) or f"validate#handlers of {recipe.bundle} cannot be made ({error!r}); repair them"
         raise InputError(fault) from error
+
+
+def _check_alike(settings: Settings) -> None:
+    recipe = settings.recipe
+    before = read_parser(recipe.pretraining_bundle, recipe.pretrain, settings.options("pretraining")).get()
+    after = read_parser(recipe.bundle, ("train",), settings.options("fine_tuning")).get()
+    for name in ALIKE:
+        if name in before and name in after and before[name] != after[name]:
+            raise InputError(
+                f"{name} is {before[name]} in pre-training and {after[name]} in fine-tuning, which an encoder does not "
+                "survive; set it in shared"
+            )

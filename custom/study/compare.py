@@ -32,18 +32,19 @@ def run_comparison(settings: Settings, folder: Path, workers: int, say: Say) -> 
     """
     folder = folder.resolve()
     with locked(folder):
-        plan = Plan(settings, folder)  # reads the data: a mistyped folder is not remembered
+        plan = Plan(settings, folder)  # reads the data and makes the networks: what is mistyped is not remembered
+        work = total_work(plan)
         remember(settings, folder)
         plan.lists.write()
-        executor = Executor(folder, workers, total_work(plan), say)
+        executor = Executor(folder, workers, work, say)
         executor.execute("reading the data", list(plan.preparations()))
         tried = grid(plan)
         executor.execute("pre-training, and learning rates with the first seed", pretrainings(plan) + tried, tried)
         choices = tune(plan, executor)
         scored = [plan.evaluation(*one, settings.section) for one in evaluated(plan, choices)]
         scored += [readout(plan, setup, settings.section) for setup in readout_setups(plan)]
-        executor.execute(f"scoring {settings.section} cases", scored)
         count_look(settings, folder)
+        executor.execute(f"scoring {settings.section} cases", scored)
         results = gather(plan, choices)
         write_tables(results, folder)
         write_report(results, folder)
@@ -76,7 +77,7 @@ def remember(settings: Settings, folder: Path) -> None:
     """Write settings.json; InputError if the folder holds a comparison of something else.
 
     More seeds, cases, arms or choices, or another section, are no other comparison: what is there stays valid. But
-    once test cases have been scored there is nothing to choose any more.
+    once test cases have been scored there is nothing to choose any more, neither rates nor ways to pre-train.
     """
     file, content = folder / "settings.json", json.loads(json.dumps(asdict(settings), default=list))
     if settings.weights:
@@ -84,7 +85,8 @@ def remember(settings: Settings, folder: Path) -> None:
     if file.is_file():
         earlier = read_json(file)
         tested = any((folder / "runs" / "evaluation").glob(f"*_test/{DONE}"))
-        may_grow = set(MAY_GROW) - ({"learning_rates", "layer_decays"} if tested else set())
+        may_grow = set(MAY_GROW) - ({"learning_rates", "layer_decays", "variants"} if tested else set())
+        may_grow |= set() if earlier.get("weights") else {"weights", "weights_digest"}
         changed = [name for name in content if name not in may_grow and content[name] != earlier.get(name)]
         if changed:
             raise InputError(f"{folder} holds a comparison with another {changed[0]}; choose another output_dir")
@@ -93,12 +95,14 @@ def remember(settings: Settings, folder: Path) -> None:
 
 
 def count_look(settings: Settings, folder: Path) -> None:
-    """Add to looks.json with how many seeds test cases were scored: who looks until a difference shows finds one."""
+    """Add to looks.json with what test cases were scored: who looks until a difference shows finds one."""
     file = folder / LOOKS
     looks = read_json(file) if file.is_file() else []
-    if settings.section == "test" and settings.seeds not in looks:
+    cases = ", ".join(str(cases or "all") for cases in settings.cases)
+    look = f"{settings.seeds} seeds of {', '.join(settings.arms)} and {cases} labelled"
+    if settings.section == "test" and look not in looks:
         with replacing(file) as beside:
-            beside.write_text(json.dumps([*looks, settings.seeds]), encoding="utf-8")
+            beside.write_text(json.dumps([*looks, look]), encoding="utf-8")
 
 
 def total_work(plan: Plan) -> float:
@@ -108,4 +112,5 @@ def total_work(plan: Plan) -> float:
     runs = pretrainings(plan) + grid(plan) + [plan.fine_tuning(setup, choice) for setup in later]
     choices = {setup.key: choice for setup in plan.setups()}
     runs += [plan.evaluation(*one, plan.settings.section) for one in evaluated(plan, choices)]
+    runs += [readout(plan, setup, plan.settings.section) for setup in readout_setups(plan)]
     return sum(run.work for run in runs)

@@ -54,12 +54,20 @@ class Costs:
         return max(1, round(self.settings.pretraining_steps / self.iterations("pretraining", cases, seed, arm)))
 
     def epochs(self, arm: str, cases: int, seed: int) -> int:
-        """Of fine-tuning; scratch_long gets at least what pre-training, as it really runs, costs in addition."""
-        short = max(1, round(self.settings.steps / self.iterations("fine_tuning", cases, seed)))
-        if arm != "scratch_long":
-            return short
-        pretraining = self.work("pretraining", self.pretraining_epochs(cases, seed), cases, seed)
-        return short + ceil(pretraining / self.work("fine_tuning", 1, cases, seed))
+        """Of fine-tuning, so many that the last is validated.
+
+        scratch_long gets at least what pre-training, as it really runs, costs in addition.
+        """
+        epochs = max(1, round(self.settings.steps / self.iterations("fine_tuning", cases, seed)))
+        if arm == "scratch_long":
+            pretraining = self.work("pretraining", self.pretraining_epochs(cases, seed), cases, seed)
+            epochs += ceil(pretraining / self.work("fine_tuning", 1, cases, seed))
+        interval = self.val_interval(epochs)
+        return ceil(epochs / interval) * interval
+
+    def val_interval(self, epochs: int) -> int:
+        """Epochs from one validation to the next, of which there are no more than `validations`."""
+        return ceil(epochs / self.settings.validations)
 
     def work(self, kind: str, epochs: int, cases: int, seed: int, arm: str = "self") -> float:
         """FLOPs of so many epochs."""

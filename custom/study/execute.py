@@ -28,6 +28,7 @@ from .worker import DIVERGED, run_bundle, worker_context
 
 MOST_WORKERS = 8
 THREADS = os.environ.get("OMP_NUM_THREADS", "")  # of a run, as whoever began this wants it; `worker_context` changes it
+SPARE = "last.previous.pt"  # what a run that ended needs no more
 Say = Callable[[str], None]
 
 
@@ -97,7 +98,10 @@ class Executor:
         folder = self.done_file(run.name).parent
         file, needs = folder / "run.json", folder / "needs.json"
         if file.is_file() and read_json(file) != json.loads(as_json(run)):
-            raise InputError(f"{folder} comes from a comparison with other settings; choose another output_dir")
+            raise InputError(
+                f"{folder} comes from a comparison with other settings or in another place; choose another output_dir, "
+                "or put it back where it was"
+            )
         if needs.is_file() and read_json(needs) != self.digests(run):
             self.say(f"{run.name}: to be run again, as {', '.join(run.needs)} was")
             shutil.rmtree(folder)
@@ -128,7 +132,9 @@ class Executor:
         resume, start = any(folder.glob("last*.pt")), time.monotonic()
         status = self._process(run, folder, resume)
         if status == DIVERGED and not may_fail:
-            raise InputError(f"{run.name} diverged; lower its learning_rate, and choose another output_dir")
+            raise InputError(
+                f"{run.name} diverged; leave its arm out, or lower its learning_rate and choose another output_dir"
+            )
         if status not in (0, DIVERGED):
             words = f"{last_words(folder)} (exit status {status}, all of it in {folder / 'log.txt'})"
             raise InputError(f"{run.name} failed: {words}")
@@ -136,6 +142,8 @@ class Executor:
         ended |= {"error": last_words(folder), "exit status": status} if status else {}
         with replacing(folder / (FAILED if status else DONE)) as beside:
             beside.write_text(json.dumps(ended), encoding="utf-8")
+        for spare in folder.glob(SPARE):
+            spare.unlink()
         return ended["seconds"]
 
     def _process(self, run: Run, folder: Path, resume: bool) -> int:

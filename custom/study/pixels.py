@@ -52,9 +52,10 @@ def fit_thumbnails(batches: Iterable[Mapping[str, Any]]) -> ThumbnailClassifier:
 class VoxelForest(nn.Module):
     """A random forest on the intensities around a voxel and its place: (1, C, H, W, D) -> logits (1, K, H, W, D)."""
 
-    def __init__(self, forest: Any, values: NDArray[np.int64], regions: NDArray[np.bool_] | None) -> None:
+    def __init__(self, forest: Any, table: NDArray[np.bool_]) -> None:
+        """table: of each number that the forest tells apart, which of the K outputs are on."""
         super().__init__()
-        self.forest, self.values, self.regions = forest, values, regions
+        self.forest, self.table = forest, table
 
     def forward(self, image: Tensor) -> Tensor:
         """The class of each voxel, as logits of +1 and -1."""
@@ -62,8 +63,7 @@ class VoxelForest(nn.Module):
         features = voxel_features(array).reshape(-1, 7 * len(array) + 3)
         parts = [self.forest.predict(features[first : first + CHUNK]) for first in range(0, len(features), CHUNK)]
         codes = np.concatenate(parts)
-        table = np.eye(self.values.max() + 1, dtype=bool)[:, self.values] if self.regions is None else self.regions
-        logits = torch.from_numpy(np.where(table[codes], 1.0, -1.0).astype(np.float32))
+        logits = torch.from_numpy(np.where(self.table[codes], 1.0, -1.0).astype(np.float32))
         return logits.T.reshape(1, -1, *array.shape[1:]).to(image.device)
 
 
@@ -92,8 +92,8 @@ def fit_forest(dataset: CropDataset, num_classes: int, seed: int = 0) -> VoxelFo
     forest = RandomForestClassifier(TREES, min_samples_leaf=3, n_jobs=threads, random_state=seed)
     forest.fit(inputs, targets, sample_weight=weights)
     overlapping = volume.label.shape[0] == num_classes  # classes share one channel, a region has its own
-    regions = (np.arange(2**num_classes)[:, None] >> np.arange(num_classes)) % 2 == 1 if overlapping else None
-    return VoxelForest(forest, np.arange(num_classes), regions)
+    regions = (np.arange(2**num_classes)[:, None] >> np.arange(num_classes)) % 2 == 1
+    return VoxelForest(forest, regions if overlapping else np.eye(num_classes, dtype=bool))
 
 
 def draw_voxels(codes: NDArray, count: int, rng: np.random.Generator) -> tuple[NDArray, NDArray]:

@@ -124,7 +124,7 @@ class Plan:
         weights, needs = self.weights(setup)
         overrides = self.common(name, "fine_tuning", setup.seed)
         overrides |= choice._asdict() | {"max_epochs": epochs, "pretrained_weights": weights}
-        overrides |= {"val_interval": max(1, epochs // self.settings.validations)}
+        overrides |= {"val_interval": self.costs.val_interval(epochs)}
         steps = epochs * self.costs.iterations("fine_tuning", setup.cases, setup.seed)
         overrides |= {"lr_scheduler#warmup_steps": int(WARM_UP * steps)}
         overrides |= self.data(self.lists.labelled(setup.cases, setup.seed), "validation")

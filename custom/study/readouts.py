@@ -33,15 +33,16 @@ def readout(plan: Plan, setup: Setup, section: str) -> Run:
         overrides |= {"train#dataset#augmentation": "@validate#augmentation", "labelled_images": LOADER}
     if setup.arm == "pixels":
         inferer = {"validate#inferer": {"_target_": "SimpleInferer"}}
-        return evaluation(plan, name, overrides | inferer | {"fitted": pixels(plan, setup.seed)})
+        return evaluation(plan, setup, name, overrides | inferer | {"fitted": pixels(plan, setup.seed)})
     weights, needs = plan.weights(setup._replace(arm=setup.arm.removeprefix(PROBE)))
     encoder = {"_target_": "custom.transfer.load_encoder", "network": "$@network_def.to(@device)", "path": weights}
-    return evaluation(plan, name, overrides | probe(plan, encoder), needs)
+    return evaluation(plan, setup, name, overrides | probe(plan, encoder), needs)
 
 
-def evaluation(plan: Plan, name: str, overrides: dict[str, Any], needs: tuple[str, ...] = ()) -> Run:
-    """The bundle's evaluation."""
-    return Run(name, plan.recipe.bundle, ("train", "evaluate"), overrides, needs=needs)
+def evaluation(plan: Plan, setup: Setup, name: str, overrides: dict[str, Any], needs: tuple[str, ...] = ()) -> Run:
+    """The bundle's evaluation; fitting is taken to last as long as a fine-tuning."""
+    work = plan.costs.work("fine_tuning", plan.costs.epochs(*setup._replace(arm="scratch")), setup.cases, setup.seed)
+    return Run(name, plan.recipe.bundle, ("train", "evaluate"), overrides, work, needs)
 
 
 def pixels(plan: Plan, seed: int) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def write_report(results: Results, folder: Path) -> Path:
     page = Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True).render(
         answer=summary["answer"], summary=summary, arms=summary["labels"], largest=largest, metric=plan.recipe.metric,
         classes=class_rows(summary, largest), figures={name: embedded(content) for name, content in figures.items()},
-        reconstructions=reconstructions(results), hours=hours(folder), count=len,
+        reconstructions=reconstructions(results), hours=hours(folder), shown=shown,
+        choices=len(plan.choices()),
         sections=summary["sections"], bundle=plan.recipe.bundle.name,
         settings=json.dumps(summary["settings"], indent=1),
     )  # fmt: skip
@@ -54,6 +55,11 @@ def reconstructions(results: Results) -> dict[str, str]:
         if setup.arm not in pictures and file.is_file():
             pictures[setup.arm] = embedded(file.read_bytes())
     return pictures
+
+
+def shown(value: float | None, form: str) -> str:
+    """A number in a form such as "%.3f"; a dash where there is none."""
+    return "-" if value is None else form % value
 
 
 def hours(folder: Path) -> dict[str, float]:

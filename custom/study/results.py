@@ -23,6 +23,7 @@ from .scores import Scores, long_rows, read_evaluation
 from .statistics import Difference, compare, summarise
 
 COLUMNS = ("arm", "cases", "seed", "checkpoint", "case", "group", "source", "class", "value", "truth")
+UNKNOWN = dict.fromkeys(("python", "torch", "monai", "code"), "unknown")  # of runs that kept no versions
 Key = tuple[str, int, str]  # arm, number of labelled cases, checkpoint
 
 
@@ -45,15 +46,15 @@ class Results:
         """The end of every pre-training of whole images, by its name."""
         return {str(setup): gate(self.plan, setup) for setup in self.plan.gauged_setups()}
 
-    def looks(self) -> list[int]:
-        """With how many seeds the test cases were scored, in that order."""
+    def looks(self) -> list[str]:
+        """With what the test cases were scored, in that order."""
         file = self.plan.folder / LOOKS
         return read_json(file) if file.is_file() else []
 
     def made_by(self) -> list[dict[str, str]]:
         """Versions of code and packages that made the runs, each once."""
         ended = [read_json(file) for file in sorted((self.plan.folder / "runs").glob(f"*/*/{DONE}"))]
-        return list({json.dumps(one): one for one in (done.get("versions") for done in ended) if one}.values())
+        return list({json.dumps(one): one for one in (done.get("versions", UNKNOWN) for done in ended)}.values())
 
     def summary(self) -> dict[str, Any]:
         """Everything the report shows as numbers."""
@@ -140,4 +141,14 @@ def write_tables(results: Results, folder: Path) -> None:
     (folder / "report.html").unlink(missing_ok=True)  # written last: where it is, the tables are those it shows
     write_csv(folder / "results.csv", COLUMNS, rows)
     with replacing(folder / "summary.json") as beside:
-        beside.write_text(json.dumps(results.summary(), indent=1, default=list), encoding="utf-8")
+        content = json.dumps(without_nan(results.summary()), indent=1, default=list, allow_nan=False)
+        beside.write_text(content, encoding="utf-8")
+
+
+def without_nan(value: Any) -> Any:
+    """None for what is no number, which JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and np.isnan(value) else value

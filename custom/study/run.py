@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 DONE, FAILED = "done.json", "failed.json"  # in the folder of a run that has ended, or has diverged
-LOOKS = "looks.json"  # in the folder of a comparison: numbers of seeds with which test cases were scored
+LOOKS = "looks.json"  # in the folder of a comparison: with what test cases were scored
 
 
 @dataclass(frozen=True)

@@ -35,15 +35,12 @@ class CaseScores:
         return np.divide(weight[:, known] @ each[known], total, out=np.full(len(weight), np.nan), where=total > 0)
 
     def per_class(self) -> NDArray:
-        """Mean of each class over the cases that have it (K,)."""
-        known = ~np.isnan(self.values)
-        return np.where(known, self.values, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        """Mean of each class over the cases that have it (K,); NaN where none has."""
+        return known_mean(self.values, axis=0)
 
     def per_unit(self) -> NDArray:
         """Mean over the classes of each case (N,), which a rank test compares."""
-        known = ~np.isnan(self.values)
-        count = known.sum(axis=1)
-        return np.where(count > 0, np.where(known, self.values, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
+        return known_mean(self.values, axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +71,7 @@ class FindingScores:
 
     def mean(self, weight: NDArray) -> NDArray:
         """Mean AUC over findings, images counted `weight` (R, N) times -> (R,); those a draw cannot rank left out."""
-        areas = self.areas(weight)
-        known = ~np.isnan(areas)
-        count = known.sum(axis=0)
-        return np.where(count > 0, np.where(known, areas, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
+        return known_mean(self.areas(weight), axis=0)
 
     def per_class(self) -> NDArray:
         """AUC of each finding (K,)."""
@@ -89,6 +83,13 @@ class FindingScores:
 
 
 Scores = CaseScores | FindingScores
+
+
+def known_mean(values: NDArray, axis: int) -> NDArray:
+    """Mean of what is not NaN along an axis; NaN where all is."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=axis)
+    return np.where(count > 0, np.where(known, values, 0).sum(axis=axis) / np.maximum(count, 1), np.nan)
 
 
 def read_evaluation(plan: Plan, name: str, section: str) -> Scores:

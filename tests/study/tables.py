@@ -21,11 +21,16 @@ def check_means(text: str, summary: dict) -> None:
         key = tuple(row[name] for name in ("arm", "cases", "checkpoint"))
         found.setdefault(key, {}).setdefault(row["seed"], []).append(row)
     score = mean_auc if summary["metric"] == "AUC" else mean_dice
+    means = {key: np.mean([score(rows) for rows in seeds.values()]) for key, seeds in found.items()}
     assert len(found) == len(summary["arms"])
     for arm in summary["arms"]:
-        seeds = found[arm["arm"], str(arm["cases"] or "all"), arm["checkpoint"]]
-        assert len(seeds) == arm["seeds"]
-        assert arm["mean"] == pytest.approx(np.mean([score(rows) for rows in seeds.values()]), abs=1e-4)
+        key = arm["arm"], str(arm["cases"] or "all"), arm["checkpoint"]
+        assert len(found[key]) == arm["seeds"]
+        assert arm["mean"] == pytest.approx(means[key], abs=1e-4)
+    for row in summary["differences"]:
+        keys = [(row[arm], str(row["cases"] or "all"), row["checkpoint"]) for arm in ("arm", "against")]
+        first, second = (means.get(key) or means[*key[:2], "last"] for key in keys)  # pixels have "last" alone
+        assert row["mean"] == pytest.approx(first - second, abs=2e-4)
 
 
 def mean_auc(rows: Rows) -> float:

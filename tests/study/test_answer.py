@@ -103,11 +103,11 @@ def results_of(
         return Difference(*found[f"{arm}-{other}"], 0.1)
 
     scored = SimpleNamespace(cases=tuple("abc"), classes=("spleen", "liver"), per_class=lambda: np.array([0.5, absent]))
-    scores = {("self", 0, "last"): [scored]}
+    scores = {("scratch", 0, "last"): [scored], ("self", 0, "last"): [scored]}
     choices = {("scratch", 0): Choice(2e-3, 1.0), ("self", 0): Choice(2e-3, 1.0)}
     return SimpleNamespace(
         plan=plan_of(**settings), difference=difference, scores=scores, choices=choices,
-        gates=lambda: {"self_all_seed0": {"passed": gate}}, looks=lambda: [5], made_by=lambda: [{}],
+        gates=lambda: {"self_all_seed0": {"passed": gate}}, looks=lambda: ["5 seeds"], made_by=lambda: [{}],
     )  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def results_of(
 def test_the_verdict_is_what_the_interval_says(interval: tuple, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(words, "steps_to_reach", lambda *_: 0.5)
     text = words.answer(results_of({"self-scratch": interval}))
-    assert not any(words in text for words in ("never occur", "as well", "versions", "ends no better"))
+    assert not any(words in text for words in ("never occur", "times", "versions", "ends no better", "Only one"))
     assert said in text and f"{interval[0]:+.3f} [{interval[1]:+.3f}, {interval[2]:+.3f}]" in text
     assert "from 50 % of scratch's steps on" in text
 
@@ -131,7 +131,7 @@ def test_everything_that_stands_against_it_is_said(monkeypatch: pytest.MonkeyPat
     found = {"self-scratch": none, "self-scratch_long": (-0.2, -0.3, -0.1), "self-broken": none, "scratch-pixels": none}
     found["scratch_long-scratch"] = (-0.01, -0.02, 0.01)
     results = results_of(found, gate=0.0, absent=np.nan, arms=arms, section="validation")
-    results.looks, results.made_by = lambda: [3, 5], lambda: [{"torch": "1"}, {"torch": "2"}]
+    results.looks, results.made_by = lambda: ["3 seeds", "5 seeds"], lambda: [{"torch": "1"}, {"torch": "2"}]
     results.choices["self", 0], results.plan.lists.sections["validation"] = HIGH, [None] * 3
     text = words.answer(results)
     for said in ("it is worse", "ends below", "not learnt context", "pixels without", "shuffled patches", "a hint"):
@@ -140,8 +140,26 @@ def test_everything_that_stands_against_it_is_said(monkeypatch: pytest.MonkeyPat
         text.count("not shown to be better") == 2 and "diverged" in text and "from scratch (rate0.003_decay1)" in text
     )
     assert "1 of 2 classes never occur" in text
-    assert "with 3 seeds as well" in text and "2 versions of code" in text and "ends no better than with less" in text
+    assert (
+        "were scored 2 times (3 seeds; 5 seeds)" in text
+        and "2 versions of code" in text
+        and "ends no better than with less" in text
+    )
     assert "learning rate of self ends" in text and "Only 3 validation cases" in text
+
+
+def test_what_stands_against_it_is_said_without_self_pretraining_too() -> None:
+    results = results_of({}, absent=np.nan, arms=("scratch", "given"), section="validation")
+    results.choices["given", 0] = HIGH
+    text = words.answer(results)
+    assert text.startswith("This comparison has no arm `self`")
+    assert all(said in text for said in ("a hint", "1 of 2 classes", "learning rate of given ends"))
+
+
+def test_a_single_learning_rate_is_a_doubt() -> None:
+    results = results_of({}, arms=("scratch",))
+    results.plan.choices = lambda: [LOW]
+    assert "Only one learning rate was tried" in words.answer(results)
 
 
 @pytest.mark.parametrize(

@@ -40,19 +40,29 @@ def test_other_weights_in_the_same_file_are_another_comparison(settings: Setting
         remember(settings, tmp_path)
 
 
-def test_no_rate_is_added_once_test_cases_were_scored(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "more"), [("learning_rates", (1e-4,)), ("variants", {"half": {"masking_ratio": 0.5}})]
+)
+def test_nothing_is_chosen_once_test_cases_were_scored(
+    settings: Settings, tmp_path: Path, name: str, more: object
+) -> None:
     remember(settings, tmp_path)
     scored = tmp_path / "runs" / "evaluation" / "scratch_all_seed0_rate0.001_decay1_last_test" / DONE
     scored.parent.mkdir(parents=True)
     scored.touch()
     remember(replace(settings, seeds=5), tmp_path)
-    with pytest.raises(InputError, match="holds a comparison with another learning_rates"):
-        remember(replace(settings, seeds=5, learning_rates=(1e-4,)), tmp_path)
+    with pytest.raises(InputError, match=f"holds a comparison with another {name}"):
+        remember(replace(settings, seeds=5, **{name: more}), tmp_path)
 
 
-def test_each_number_of_seeds_with_which_test_cases_were_scored_is_kept_once(
-    settings: Settings, tmp_path: Path
-) -> None:
+def test_what_test_cases_were_scored_with_is_kept_once(settings: Settings, tmp_path: Path) -> None:
     for seeds, section in ((3, "validation"), (3, "test"), (3, "test"), (5, "validation"), (5, "test")):
         count_look(replace(settings, seeds=seeds, section=section), tmp_path)
-    assert read_json(tmp_path / LOOKS) == [3, 5]
+    assert read_json(tmp_path / LOOKS) == [f"{seeds} seeds of scratch, given and all labelled" for seeds in (3, 5)]
+
+
+def test_weights_from_elsewhere_may_come_later_but_not_change(settings: Settings, tmp_path: Path) -> None:
+    remember(replace(settings, arms=("scratch",), weights=""), tmp_path)
+    remember(settings, tmp_path)
+    with pytest.raises(InputError, match="holds a comparison with another weights"):
+        remember(replace(settings, weights=str(tmp_path / "settings.json")), tmp_path)

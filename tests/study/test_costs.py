@@ -27,8 +27,22 @@ def test_the_long_arm_gets_at_least_the_compute_of_pretraining(data: Path, steps
     )  # fmt: skip
     costs = Costs(settings, CaseLists(data, settings))
     flops = {arm: costs.total(arm, 0, 0)["flops"] for arm in ("scratch", "self", "scratch_long")}
-    epoch = costs.work("fine_tuning", 1, 0, 0)
-    assert flops["scratch"] < flops["self"] <= flops["scratch_long"] < flops["self"] + epoch
+    more = costs.val_interval(costs.epochs("scratch_long", 0, 0))  # epochs, so that the last is validated
+    epochs = costs.work("fine_tuning", more, 0, 0)
+    assert flops["scratch"] < flops["self"] <= flops["scratch_long"] < flops["self"] + epochs
+
+
+@pytest.mark.parametrize("validations", [1, 3, 10])
+@pytest.mark.parametrize("steps", [1, 7, 40, 101])
+def test_the_last_epoch_is_validated(data: Path, steps: int, validations: int) -> None:
+    settings = read_settings(
+        bundle=str(ROOT / "bundles" / "vit_cxr14"), dataset_dir=str(data), shared=NETWORK | {"img_size": 32},
+        steps=steps, validations=validations,
+    )  # fmt: skip
+    costs = Costs(settings, CaseLists(data, settings))
+    for arm in ("scratch", "scratch_long"):
+        epochs = costs.epochs(arm, 0, 0)
+        assert epochs % costs.val_interval(epochs) == 0 and epochs // costs.val_interval(epochs) <= validations
 
 
 @pytest.mark.parametrize(("drop_last", "images", "iterations"), [(False, 7, 3), (True, 6, 2)])

@@ -78,6 +78,7 @@ def test_absent_classes_do_not_count() -> None:
     scores = dice_scores(values)
     assert scores.mean(np.ones((1, 3)))[0] == pytest.approx((0.5 + 0.8) / 2)
     assert scores.per_class() == pytest.approx([0.6, 0.9])
+    assert np.isnan(dice_scores(np.array([[0.5, np.nan], [0.7, np.nan]])).per_class()).tolist() == [False, True]
 
 
 def test_different_cases_are_refused() -> None:
