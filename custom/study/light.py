@@ -77,7 +77,6 @@ def fit_probe(
     dataset: CropDataset,
     loss: Callable[[Tensor, Tensor], Tensor],
     crops: int = CROPS,
-    steps: int = STEPS,
 ) -> LinearSegmenter:
     """Train the head on labelled crops by the recipe's own loss, the encoder frozen. Returns the network.
 
@@ -90,10 +89,10 @@ def fit_probe(
     network.norm.running_var.copy_(tokens.var(dim=0))
     nn.init.zeros_(network.head.weight)
     optimiser = torch.optim.Adam(network.head.parameters(), RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
     device = network.head.weight.device
     with torch.enable_grad():
-        for _ in range(steps):
+        for _ in range(STEPS):
             batch = torch.randint(len(features), (BATCH,))
             value = loss(network.decode(features[batch].to(device)), labels[batch].to(device))
             optimiser.zero_grad()
@@ -108,6 +107,9 @@ def encode_crops(network: LinearSegmenter, dataset: CropDataset, crops: int) -> 
     """At least so many crops -> features (N, L, blocks * hidden) and labels (N, 1 or K, H, W, D), on the CPU."""
     network.eval()
     device = network.head.weight.device
-    samples = [sample for index in range(-(-crops // dataset.num_samples)) for sample in dataset[index]]
-    features = [network.features(sample["image"][None].to(device)).float().cpu() for sample in samples]
-    return torch.cat(features), torch.stack([torch.as_tensor(sample["label"]) for sample in samples])
+    features, labels = [], []
+    for index in range(-(-crops // dataset.num_samples)):
+        for sample in dataset[index]:
+            features.append(network.features(sample["image"][None].to(device)).float().cpu())
+            labels.append(torch.as_tensor(sample["label"]))
+    return torch.cat(features), torch.stack(labels)
