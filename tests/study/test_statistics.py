@@ -45,8 +45,8 @@ def test_no_interval_of_an_arm_leaves_what_a_score_can_be() -> None:
         assert end in (low, high) and low < mean < high and (low, high) != (0.0, 1.0)
 
 
-def test_an_effect_is_found() -> None:
-    found = [compare(*arms(np.random.default_rng(i), 0.05, 5), replicates=500) for i in range(20)]
+def test_an_effect_of_four_standard_errors_is_found() -> None:
+    found = [compare(*arms(np.random.default_rng(i), 0.01, 5), replicates=500) for i in range(20)]
     assert all(one.sign == 1 for one in found)
 
 
@@ -59,6 +59,19 @@ def test_where_there_is_none_nineteen_of_twenty_comparisons_find_none(seeds: int
         shifts = rng.normal(0, chance, seeds) + rng.normal(0, 0.02, (cases, 1, 1))
         first = [dice_scores(one.values + shifts[:, :, seed]) for seed, one in enumerate(first)]
         return compare(first, second, replicates=200).sign
+
+    assert sum(compared(number) != 0 for number in range(200)) <= 18  # of 10 that are due
+
+
+def test_where_there_is_none_few_comparisons_of_auc_find_one() -> None:
+    def compared(number: int) -> int:
+        rng = np.random.default_rng(number)
+        truth = (rng.random((75, 3)) < 0.15).repeat(2, axis=0).astype(float)  # two images a patient
+        level, both = rng.normal(0, 1, (75, 3)).repeat(2, axis=0) + truth, []
+        for _ in range(2):
+            own = level + rng.normal(0, 0.7, (75, 3)).repeat(2, axis=0)  # an arm errs alike with all seeds
+            both.append([finding_scores(own + rng.normal(0, 0.2, own.shape), truth) for _ in range(3)])
+        return compare(*both, replicates=200).sign
 
     assert sum(compared(number) != 0 for number in range(200)) <= 18  # of 10 that are due
 
