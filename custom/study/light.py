@@ -15,8 +15,8 @@ from ..networks.tokens import unpatchify
 from ..networks.vit import init_linear
 
 BLOCKS = 4
-CROPS = 512  # that a probe is fitted to, in so many steps of so many crops, from such a learning rate to 0
-STEPS, BATCH, RATE = 400, 16, 3e-3
+CROPS = 512  # at most, that a probe is fitted to
+STEPS, BATCH, RATE = 400, 16, 3e-3  # of so many crops each, from such a learning rate to 0
 
 
 class LinearSegmenter(nn.Module):
@@ -76,23 +76,23 @@ def fit_probe(
     network: LinearSegmenter,
     dataset: CropDataset,
     loss: Callable[[Tensor, Tensor], Tensor],
-    crops: int = CROPS,
+    steps: int = STEPS,
 ) -> LinearSegmenter:
     """Train the head on labelled crops by the recipe's own loss, the encoder frozen. Returns the network.
 
     Features are standardised over all crops, the weights start at 0 and the bias where the caller put it, best at the
     prevalence. A closed form such as ridge regression is no use: least squares prefers the background everywhere.
     """
-    features, labels = encode_crops(network, dataset, crops)
+    features, labels = encode_crops(network, dataset, min(CROPS, steps * BATCH))
     tokens = features.flatten(0, 1)
     network.norm.running_mean.copy_(tokens.mean(dim=0))
     network.norm.running_var.copy_(tokens.var(dim=0))
     nn.init.zeros_(network.head.weight)
     optimiser = torch.optim.Adam(network.head.parameters(), RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     device = network.head.weight.device
     with torch.enable_grad():
-        for _ in range(STEPS):
+        for _ in range(steps):
             batch = torch.randint(len(features), (BATCH,))
             value = loss(network.decode(features[batch].to(device)), labels[batch].to(device))
             optimiser.zero_grad()

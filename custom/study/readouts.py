@@ -7,6 +7,7 @@ from typing import Any
 
 from .arms import PROBE
 from .costs import LIGHT
+from .light import STEPS
 from .plan import Plan
 from .run import Run, Setup
 
@@ -61,4 +62,4 @@ def probe(plan: Plan, encoder: dict[str, Any]) -> dict[str, Any]:
     network = {**plan.costs.parser("fine_tuning").get("network_def"), "_target_": LIGHT}
     fair = {"_target_": "custom.study.heads.fair_start", "network": network, "dataset": "@train#dataset"}
     fit = {"_target_": "custom.study.light.fit_probe", "network": encoder, "dataset": "@train#dataset"}
-    return {"network_def": fair, "fitted": fit | {"loss": "@loss"}}
+    return {"network_def": fair, "fitted": fit | {"loss": "@loss", "steps": min(STEPS, plan.settings.steps)}}

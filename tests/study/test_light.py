@@ -45,7 +45,7 @@ def test_a_probe_finds_what_tokens_tell_however_rare(channels: int, crops: Crops
     before = LinearSegmenter(1, channels, **OPTIONS)
     share = torch.stack([sample["label"].float() for sample in crops[0]]).mean()
     before.head.bias.data[-512:] = share.logit() if channels == 1 else share.log()
-    network = fit_probe(copy.deepcopy(before), crops, loss, crops=64)
+    network = fit_probe(copy.deepcopy(before), crops, loss)
     samples = [sample for index in range(1000, 1008) for sample in crops[index]]
     logits = network(torch.stack([sample["image"] for sample in samples]))
     found = logits[:, 0] > 0 if channels == 1 else logits.argmax(dim=1) == 1
