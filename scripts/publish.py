@@ -1,6 +1,6 @@
 """Put what a comparison found into the project's record: `python -m scripts.publish OUT docs/results/NAME`.
 
-`python -m scripts.publish docs/results/NAME` prints the tables of a record.
+`python -m scripts.publish docs/results/NAME` computes a record's tables again from its raw numbers.
 """
 
 from __future__ import annotations
@@ -15,17 +15,23 @@ from custom.errors import InputError, explain_errors
 from custom.files import read_json, replacing
 from custom.pretraining import TRIVIAL
 from custom.study.report import shown
+from custom.study.results import computed_again, write_summary
+from custom.study.table import read_table
 
 from .command_line import run_command_line
 
-RECORD = {"summary.json", "results.csv.gz", "curves.png", "cases.png", "pretraining.png"}
+TABLE = "results.csv.gz"
+COPIED = ("summary.json", "curves.csv")
+RECORD = {*COPIED, TABLE, "curves.png", "cases.png", "pretraining.png"}
 
 
 def publish(output_dir: str, target: str = "") -> None:
-    """Print the tables for docs/results.md; with a target copy summary, figures and, compressed, every number there.
+    """Print the tables for docs/results.md; with a target keep summary, figures and, compressed, every number there.
+
+    The means and intervals of a record are computed again from its numbers, and written to its summary.
 
     Args:
-        output_dir: the folder of a comparison that has ended, or of a record, whose tables are printed again.
+        output_dir: the folder of a comparison that has ended, or of a record.
         target: the folder of the record, replaced if it is there.
 
     Raises:
@@ -37,12 +43,16 @@ def publish(output_dir: str, target: str = "") -> None:
     if not file.is_file():
         raise InputError(f"{file.parent} has no summary.json; name a comparison that has ended, or a record")
     summary = read_json(file)
-    sys.stdout.write(f"{summary['answer']}\n\n{scores(summary)}\n\n{differences(summary)}\n\n{pretraining(summary)}\n")
+    if (table := file.with_name(TABLE)).is_file():
+        summary = computed_again(summary, read_table(table))
+        summary.pop("answer", None)  # words of the code of that time
+        write_summary(summary, file)
+    sys.stdout.write(f"{scores(summary)}\n\n{differences(summary)}\n\n{pretraining(summary)}\n")
 
 
 def record(source: Path, folder: Path) -> None:
     """Copy what is worth keeping of a comparison."""
-    for name in ("report.html", "figures", "summary.json", "results.csv"):
+    for name in ("report.html", "figures", "results.csv", *COPIED):
         if not (source / name).exists():
             raise InputError(f"{source} has no {name}; run its comparison to the end first")
     if folder.exists() and {path.name for path in folder.iterdir()} - RECORD:
@@ -50,8 +60,9 @@ def record(source: Path, folder: Path) -> None:
     for name in RECORD:
         (folder / name).unlink(missing_ok=True)
     shutil.copytree(source / "figures", folder, dirs_exist_ok=True)
-    shutil.copyfile(source / "summary.json", folder / "summary.json")
-    with replacing(folder / "results.csv.gz") as beside:  # of the same numbers always the same bytes
+    for name in COPIED:
+        shutil.copyfile(source / name, folder / name)
+    with replacing(folder / TABLE) as beside:  # of the same numbers always the same bytes
         beside.write_bytes(gzip.compress((source / "results.csv").read_bytes(), mtime=0))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ..errors import InputError
+from ..files import write_csv
 from ..pretraining import TRIVIAL, passes_gate
 from .plan import Plan
 from .run import Choice, Choices, Setup
@@ -51,6 +52,16 @@ def curves_of(plan: Plan, choices: Choices, arm: str, cases: int) -> list[Curve]
     """The validation curve of each seed."""
     setups = [Setup(arm, cases, seed) for seed in range(plan.settings.seeds)]
     return [validation_curve(plan, setup, choices[setup.key]) for setup in setups]
+
+
+def write_curves(plan: Plan, choices: Choices, file: Path) -> None:
+    """A table of the validation curves of all that is fine-tuned at its arm's choice."""
+    rows = [
+        (setup.arm, setup.cases or "all", setup.seed, int(step), float(value))
+        for setup in plan.setups()
+        for step, value in zip(*validation_curve(plan, setup, choices[setup.key]), strict=True)
+    ]
+    write_csv(file, ("arm", "cases", "seed", "iteration", plan.recipe.curve), rows)
 
 
 def mean_curve(curves: list[Curve]) -> Curve:

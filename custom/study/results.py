@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..files import read_json, replacing, write_csv
+from ..files import read_json, replacing
 from .answer import answer
 from .arms import PROBE
 from .choose import edges
-from .curves import gate, training_loss
+from .curves import gate, training_loss, write_curves
 from .plan import CHECKPOINTS, Plan
 from .readouts import readout, readout_setups
 from .run import DONE, LOOKS, Choices
-from .scores import Scores, long_rows, read_evaluation
+from .scores import Scores, read_evaluation
 from .statistics import Difference, compare, summarise
+from .table import AllScores, write_table
 
-COLUMNS = ("arm", "cases", "seed", "checkpoint", "case", "group", "source", "class", "value", "truth")
 UNKNOWN = dict.fromkeys(("python", "torch", "monai", "code"), "unknown")  # of runs that kept no versions
-Key = tuple[str, int, str]  # arm, number of labelled cases, checkpoint
 
 
 @dataclass(frozen=True)
@@ -33,14 +32,11 @@ class Results:
 
     plan: Plan
     choices: Choices
-    scores: Mapping[Key, list[Scores]]
+    scores: AllScores
 
     def difference(self, arm: str, cases: int, other: str = "scratch", checkpoint: str = "last") -> Difference:
-        """Of an arm against another with the same labelled cases; what is not trained has only "last"."""
-        first, second = (
-            self.scores.get((name, cases, checkpoint)) or self.scores[name, cases, "last"] for name in (arm, other)
-        )
-        return compare(first, second)
+        """Of an arm against another with the same labelled cases."""
+        return difference(self.scores, arm, cases, other, checkpoint)
 
     def gates(self) -> dict[str, dict[str, float]]:
         """The end of every pre-training of whole images, by its name."""
@@ -73,7 +69,7 @@ class Results:
         """Mean, interval, scores of the classes, and what was spent on it."""
         scores, choice = self.scores[arm, cases, checkpoint], self.choices.get((arm, cases))
         row = {"arm": arm, "cases": cases, "labelled": self.plan.lists.count(cases, 0), "checkpoint": checkpoint}
-        row |= dict(zip(("mean", "low", "high"), summarise(scores), strict=True)) | {"seeds": len(scores)}
+        row |= mean_of(scores) | {"seeds": len(scores)}
         row["classes"] = dict(zip(scores[0].classes, mean_per_class(scores), strict=True))
         if choice:
             row |= choice._asdict() | {"edges": edges(self.plan, choice)}
@@ -125,23 +121,44 @@ def gather(plan: Plan, choices: Choices) -> Results:
     return Results(plan, choices, scores)
 
 
-def mean_per_class(scores: list[Scores]) -> list[float]:
+def mean_of(scores: Sequence[Scores]) -> dict[str, float]:
+    """Mean over seeds and its interval."""
+    return dict(zip(("mean", "low", "high"), summarise(scores), strict=True))
+
+
+def mean_per_class(scores: Sequence[Scores]) -> list[float]:
     """Mean over seeds of each class."""
     return [float(value) for value in np.mean([one.per_class() for one in scores], axis=0)]
 
 
-def write_tables(results: Results, folder: Path) -> None:
-    """results.csv, every number of every case, arm and seed, and summary.json."""
-    rows = [
-        (arm, cases or "all", seed, checkpoint, *row)
-        for (arm, cases, checkpoint), scores in results.scores.items()
-        for seed, one in enumerate(scores)
-        for row in long_rows(one)
+def difference(scores: AllScores, arm: str, cases: int, other: str, checkpoint: str) -> Difference:
+    """Of an arm against another with the same labelled cases; what is not trained has only "last"."""
+    first, second = (scores.get((name, cases, checkpoint)) or scores[name, cases, "last"] for name in (arm, other))
+    return compare(first, second)
+
+
+def computed_again(summary: dict[str, Any], scores: AllScores) -> dict[str, Any]:
+    """A summary with means, intervals and differences as they follow from the scores."""
+    arms = [row | mean_of(scores[row["arm"], row["cases"], row["checkpoint"]]) for row in summary["arms"]]
+    differences = [
+        row | difference(scores, row["arm"], row["cases"], row["against"], row["checkpoint"])._asdict()
+        for row in summary["differences"]
     ]
+    return without_nan(summary | {"arms": arms, "differences": differences})
+
+
+def write_tables(results: Results, folder: Path) -> None:
+    """results.csv, curves.csv and summary.json."""
     (folder / "report.html").unlink(missing_ok=True)  # written last: where it is, the tables are those it shows
-    write_csv(folder / "results.csv", COLUMNS, rows)
-    with replacing(folder / "summary.json") as beside:
-        content = json.dumps(without_nan(results.summary()), indent=1, default=list, allow_nan=False)
+    write_table(folder / "results.csv", results.scores)
+    write_curves(results.plan, results.choices, folder / "curves.csv")
+    write_summary(results.summary(), folder / "summary.json")
+
+
+def write_summary(summary: dict[str, Any], file: Path) -> None:
+    """As JSON, complete or absent."""
+    with replacing(file) as beside:
+        content = json.dumps(without_nan(summary), indent=1, default=list, allow_nan=False)
         beside.write_text(content, encoding="utf-8")
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -109,33 +109,24 @@ def read_cases(file: Path) -> CaseScores:
 
 
 def read_findings(file: Path, sources: Mapping[str, int]) -> FindingScores:
-    """Probabilities and labels from per_image.csv, of findings that can be scored; of all if none has enough.
+    """Probabilities and labels from per_image.csv, of findings that can be scored.
 
     sources: number of the source of each image, by name.
     """
     with file.open(newline="", encoding="utf-8") as opened:
         rows = list(csv.DictReader(opened))
-    names = [name.removesuffix(LABEL) for name in rows[0] if name.endswith(LABEL)]
+    names = tuple(name.removesuffix(LABEL) for name in rows[0] if name.endswith(LABEL))
     truth = np.array([[float(row[name + LABEL]) for name in names] for row in rows])
     values = np.array([[float(row[name]) for name in names] for row in rows])
-    enough = np.minimum(truth.sum(axis=0), (1 - truth).sum(axis=0)) >= LEAST_POSITIVES
-    kept = np.flatnonzero(enough if enough.any() else np.ones(len(names), bool))
     cases, patients = (tuple(row[name] for row in rows) for name in ("image", "patient"))
-    numbers = np.array([sources[case] for case in cases])
-    return FindingScores(cases, patients, tuple(names[k] for k in kept), values[:, kept], truth[:, kept], numbers)
+    return with_enough(
+        FindingScores(cases, patients, names, values, truth, np.array([sources[case] for case in cases]))
+    )
 
 
-def long_rows(scores: Scores) -> Sequence[tuple[str, int, int, str, float, float]]:
-    """(case, group, source, class, value, truth) of every number; truth is NaN for Dice.
-
-    Groups are numbers, as names of patients need not be known to draw them; an AUC compares cases of one source.
-    """
-    findings = isinstance(scores, FindingScores)
-    truth = scores.truth if findings else np.full_like(scores.values, np.nan)
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(scores.groups))}
-    sources = scores.sources if findings else np.zeros(len(scores.cases), int)
-    return [
-        (case, numbers[scores.groups[i]], int(sources[i]), name, float(scores.values[i, k]), float(truth[i, k]))
-        for i, case in enumerate(scores.cases)
-        for k, name in enumerate(scores.classes)
-    ]
+def with_enough(scores: FindingScores) -> FindingScores:
+    """Of findings with enough positives and negatives; of all if none has."""
+    enough = np.minimum(scores.truth.sum(axis=0), (1 - scores.truth).sum(axis=0)) >= LEAST_POSITIVES
+    kept = np.flatnonzero(enough if enough.any() else np.ones_like(enough))
+    names = tuple(scores.classes[k] for k in kept)
+    return replace(scores, classes=names, values=scores.values[:, kept], truth=scores.truth[:, kept])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t, wilcoxon
 
 from ..auc import interval, patient_replicates
-from .scores import Scores
+from .scores import Scores, known_mean
 
 REPLICATES = 10_000
 
@@ -67,14 +67,24 @@ def drawn_means(scores: Scores, replicates: int) -> NDArray:
 def over_seeds(seeds: Sequence[float], drawn: Sequence[NDArray], units: int) -> tuple[float, float]:
     """The 95 % interval of a mean over seeds, from its value in each seed and in every draw of `units` patients (R,).
 
-    The halves of the bootstrap's interval, as much wider as Student's is for so few patients, and Student's over seeds:
-    their squares are added, as for independent errors. A single seed tells nothing of chance in training.
+    The errors of cases and of chance in training are independent: their squares are added. The draws spread about their
+    own mean: whoever is drawn twice has pairs of images within him counted four times, which shifts an AUC.
     """
-    mean, bounds, count = float(np.mean(seeds)), interval(np.mean(drawn, axis=0)), len(seeds)
-    few = t.ppf(0.975, units - 1) / norm.ppf(0.975) * np.sqrt(units / (units - 1)) if units > 1 else np.nan
-    chance = t.ppf(0.975, count - 1) * np.std(seeds, ddof=1) / np.sqrt(count) if count > 1 else 0.0
-    low, high = (float(np.hypot(few * (bound - mean), chance)) for bound in bounds)
-    return mean - low, mean + high
+    mean, means = float(np.mean(seeds)), np.mean(drawn, axis=0)
+    of_cases = few_units(units) * (np.array(interval(means)) - known_mean(means, axis=0))
+    low, high = np.hypot(of_cases, of_seeds(seeds))
+    return mean - float(low), mean + float(high)
+
+
+def few_units(units: int) -> float:
+    """How much wider than a bootstrap's an interval has to be, as Student's is, for so few patients."""
+    return float(t.ppf(0.975, units - 1) / norm.ppf(0.975) * np.sqrt(units / (units - 1))) if units > 1 else np.nan
+
+
+def of_seeds(seeds: Sequence[float]) -> float:
+    """Half of Student's interval over seeds; 0 for a single one, which tells nothing of chance in training."""
+    count = len(seeds)
+    return float(t.ppf(0.975, count - 1) * np.std(seeds, ddof=1) / np.sqrt(count)) if count > 1 else 0.0
 
 
 def summarise(scores: Sequence[Scores], replicates: int = REPLICATES) -> tuple[float, float, float]:

@@ -76,6 +76,31 @@ def test_where_there_is_none_few_comparisons_of_auc_find_one() -> None:
     assert sum(compared(number) != 0 for number in range(200)) <= 18  # of 10 that are due
 
 
+def clustered(rng: np.random.Generator, patients: int, largest: int, seeds: int = 2) -> tuple[list, list]:
+    """Two arms on patients of unlike many images; the second errs by patient, so it ranks the images of one better."""
+    index = np.repeat(np.arange(patients), rng.integers(largest // 10 + 1, largest, patients))
+    truth = (rng.random((len(index), 1)) < 0.4).astype(float)
+    own = rng.normal(0, 2, (patients, 1))[index]
+    first = [truth + rng.normal(0, 0.8, truth.shape) for _ in range(seeds)]
+    second = [own + 2 * truth + rng.normal(0, 0.3, truth.shape) for _ in range(seeds)]
+    images, groups = (tuple(map(str, numbers)) for numbers in (range(len(index)), index))
+    sources = np.zeros(len(index), int)
+    return tuple([FindingScores(images, groups, ("a",), one, truth, sources) for one in arm] for arm in (first, second))
+
+
+def test_of_a_true_difference_of_auc_nineteen_of_twenty_intervals_hold_it() -> None:
+    true = compare(*clustered(np.random.default_rng(1), 2500, 60, 1), replicates=2).mean
+    found = [compare(*clustered(np.random.default_rng(100 + i), 25, 60), replicates=100) for i in range(200)]
+    assert sum(not one.low < true < one.high for one in found) <= 18  # of 10 that are due
+    assert np.mean([one.high - one.low for one in found]) < 10 * np.std([one.mean for one in found])
+
+
+def test_pairs_within_a_patient_who_is_drawn_twice_do_not_shift_an_interval() -> None:
+    found = [compare(*clustered(np.random.default_rng(i), 20, 60), replicates=300) for i in range(10)]
+    shifts = [((one.low + one.high) / 2 - one.mean) / (one.high - one.low) for one in found]
+    assert abs(np.mean(shifts)) < 0.045  # without centring .064
+
+
 def test_seeds_that_disagree_widen_the_interval() -> None:
     rng = np.random.default_rng(0)
     base = rng.normal(0.6, 0.1, (40, 1))
