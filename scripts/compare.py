@@ -46,10 +46,10 @@ def compare(
     given = {"bundle": bundle, "dataset_dir": dataset_dir, "cases": cases, "seeds": seeds, "arms": arms, **more}
     results = None  # raised inside, the sentence would have the interruption as its cause
     with suppress(KeyboardInterrupt):
-        results = run_comparison(read_settings(settings, **given), Path(output_dir), workers, say)
+        results = run_comparison(read_settings(settings, **given), Path(str(output_dir)), workers, say)
     if results is None:
         raise InputError("interrupted; the same command goes on from here")
-    say(f"\n{answer(results)}\n\nReport: {Path(output_dir) / 'report.html'}")
+    say(f"\n{answer(results)}\n\nReport: {Path(str(output_dir)) / 'report.html'}")
 
 
 def say(line: str) -> None:

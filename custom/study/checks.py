@@ -21,12 +21,15 @@ FOLDERS = dict.fromkeys(("dataset_dir", "output_dir", "ckpt_dir", "cache_dir"), 
 BOTH = FOLDERS | {"seed": "use seeds", "train#data": "use cases", "validate#data": "use section"}
 BOTH |= {"data": "use cases and section", "train": "set parts of it", "train#trainer": "use its options"}
 BOTH |= {"checkpoint": "leave it out", "early_stop": "all arms train to the end"}
+BOTH |= dict.fromkeys(("resume", "save_execute_config", "keep_best"), "leave it out")
 BOTH |= {"total_steps": "it follows from the steps", "warmup_steps": "it is a share of the steps"}
 # What all encoders of a comparison share; a variant that changed it would not fit, or fit and mean something else.
 NETWORK = ("img_size", "patch_size", "hidden_size", "num_layers", "num_heads", "attention", "network_def")
 IMAGES = ("spacing", "intensity_range", "contrasts", "in_channels", "resize", "split", "class_names", "regions")
 OWNED = {
-    "pretraining": BOTH | {"max_epochs": "use pretraining_steps"},
+    "pretraining": BOTH
+    | {"max_epochs": "use pretraining_steps"}
+    | dict.fromkeys(("save_interval", "monitor_interval", "probe_interval"), "it is a share of the steps"),
     "fine_tuning": BOTH
     | {"max_epochs": "use steps", "learning_rate": "use learning_rates", "layer_decay": "use layer_decays"}
     | {"val_interval": "use validations", "pretrained_weights": "use weights", "network_def": "use decoder"}

@@ -8,6 +8,7 @@ from ..errors import InputError
 from .plan import Plan
 from .run import DONE, FAILED, Choice, Run, Setup
 from .scores import read_evaluation
+from .statistics import overall
 
 
 def grid(plan: Plan) -> list[Run]:
@@ -50,9 +51,11 @@ def diverged(plan: Plan, cases: int) -> list[str]:
 
 
 def has_diverged(plan: Plan, setup: Setup, choice: Choice) -> bool:
-    """Whether a choice diverged with any seed that was tried."""
+    """Whether a choice diverged with any seed that was tried, or the first seed's predictions are not finite."""
     setups = [setup._replace(seed=seed) for seed in range(plan.settings.seeds)]
-    return any((plan.path(plan.fine_tuning(one, choice).name) / FAILED).is_file() for one in setups)
+    tried = [plan.fine_tuning(one, choice) for one in setups]
+    tried.append(plan.evaluation(setups[0], choice, "last", "validation"))
+    return any((plan.path(run.name) / FAILED).is_file() for run in tried)
 
 
 def validated(plan: Plan, setup: Setup, choice: Choice) -> float:
@@ -60,8 +63,7 @@ def validated(plan: Plan, setup: Setup, choice: Choice) -> float:
     run = plan.evaluation(setup, choice, "last", "validation")
     if has_diverged(plan, setup, choice) or not (plan.path(run.name) / DONE).is_file():
         return -np.inf
-    scores = read_evaluation(plan, run.name, "validation")
-    mean = float(scores.mean(np.ones((1, len(scores.cases))))[0])
+    mean = overall(read_evaluation(plan, run.name, "validation"))
     return -np.inf if np.isnan(mean) else mean
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 from ..files import read_json, replacing
@@ -15,7 +17,7 @@ from .plan import CHECKPOINTS, Plan
 from .readouts import readout, readout_setups
 from .report import write_report
 from .results import Results, gather, write_tables
-from .run import DONE, LOOKS, Choice, Choices, Run, Setup
+from .run import LOOKS, Choice, Choices, Run, Setup
 from .settings import Settings
 
 MAY_GROW = ("seeds", "cases", "arms", "learning_rates", "layer_decays", "section", "probe", "variants")
@@ -33,10 +35,12 @@ def run_comparison(settings: Settings, folder: Path, workers: int, say: Say) -> 
     folder = folder.resolve()
     with locked(folder):
         plan = Plan(settings, folder)  # reads the data and makes the networks: what is mistyped is not remembered
-        work = total_work(plan)
+        runs = all_runs(plan)
+        work = sum(run.work for run in runs)
+        executor = Executor(folder, workers, work, say)
         remember(settings, folder)
         plan.lists.write()
-        executor = Executor(folder, workers, work, say)
+        say(f"{len(runs)} runs, of about {work / 1e15:.2g} PFLOP in all, those that are done already included")
         executor.execute("reading the data", list(plan.preparations()))
         tried = grid(plan)
         executor.execute("pre-training, and learning rates with the first seed", pretrainings(plan) + tried, tried)
@@ -84,14 +88,23 @@ def remember(settings: Settings, folder: Path) -> None:
         content["weights_digest"] = hashlib.sha256(Path(settings.weights).read_bytes()).hexdigest()
     if file.is_file():
         earlier = read_json(file)
-        tested = any((folder / "runs" / "evaluation").glob(f"*_test/{DONE}"))
-        may_grow = set(MAY_GROW) - ({"learning_rates", "layer_decays", "variants"} if tested else set())
+        looked = (folder / LOOKS).is_file()
+        may_grow = set(MAY_GROW) - ({"learning_rates", "layer_decays", "variants"} if looked else set())
         may_grow |= set() if earlier.get("weights") else {"weights", "weights_digest"}
-        changed = [name for name in content if name not in may_grow and content[name] != earlier.get(name)]
-        if changed:
-            raise InputError(f"{folder} holds a comparison with another {changed[0]}; choose another output_dir")
+        for name in content:
+            if name not in may_grow and content[name] != earlier.get(name):
+                was = told(earlier.get(name), content[name])
+                raise InputError(f"{folder} holds a comparison with another {name} ({was}); choose another output_dir")
     with replacing(file) as beside:
         beside.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def told(was: Any, now: Any) -> str:
+    """What of a setting has changed, in words."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        name = next(name for name in (*was, *now) if was.get(name) != now.get(name))
+        return f"{name}: {told(was.get(name), now.get(name))}"
+    return f"{was!r}, not {now!r}"
 
 
 def count_look(settings: Settings, folder: Path) -> None:
@@ -105,12 +118,12 @@ def count_look(settings: Settings, folder: Path) -> None:
             beside.write_text(json.dumps([*looks, look]), encoding="utf-8")
 
 
-def total_work(plan: Plan) -> float:
-    """FLOPs of everything to come, about, to tell the time left."""
+def all_runs(plan: Plan) -> list[Run]:
+    """Everything to come, about, as nothing is chosen yet."""
     choice = plan.choices()[0]
     later = [setup for setup in plan.setups() if setup.seed]
     runs = pretrainings(plan) + grid(plan) + [plan.fine_tuning(setup, choice) for setup in later]
     choices = {setup.key: choice for setup in plan.setups()}
     runs += [plan.evaluation(*one, plan.settings.section) for one in evaluated(plan, choices)]
     runs += [readout(plan, setup, plan.settings.section) for setup in readout_setups(plan)]
-    return sum(run.work for run in runs)
+    return runs

@@ -56,12 +56,16 @@ class Costs:
     def epochs(self, arm: str, cases: int, seed: int) -> int:
         """Of fine-tuning, so many that the last is validated.
 
-        scratch_long gets at least what pre-training, as it really runs, costs in addition.
+        scratch_long gets at least what pre-training, as it really runs, costs beyond the fine-tuning of the others.
         """
-        epochs = max(1, round(self.settings.steps / self.iterations("fine_tuning", cases, seed)))
-        if arm == "scratch_long":
-            pretraining = self.work("pretraining", self.pretraining_epochs(cases, seed), cases, seed)
-            epochs += ceil(pretraining / self.work("fine_tuning", 1, cases, seed))
+        epochs = self._validated(max(1, round(self.settings.steps / self.iterations("fine_tuning", cases, seed))))
+        if arm != "scratch_long":
+            return epochs
+        pretraining = self.work("pretraining", self.pretraining_epochs(cases, seed), cases, seed)
+        return self._validated(epochs + ceil(pretraining / self.work("fine_tuning", 1, cases, seed)))
+
+    def _validated(self, epochs: int) -> int:
+        """At least as many, of which the last is validated."""
         interval = self.val_interval(epochs)
         return ceil(epochs / interval) * interval
 

@@ -46,8 +46,8 @@ class Executor:
     def __init__(self, folder: Path, workers: int, total: float, say: Say) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         gpus = visible_gpus()
-        if workers < 0:
-            raise InputError(f"workers is {workers}; set it to 0 or more")
+        if not isinstance(workers, int) or workers < 0:
+            raise InputError(f"workers is {workers!r}; set it to 0 or more")
         self.folder, self.say, self.total = folder, say, total
         self.workers = workers or len(gpus) or min(cores, MOST_WORKERS)
         self.context = worker_context(int(THREADS) if THREADS.isdigit() else max(1, cores // self.workers))
@@ -82,6 +82,8 @@ class Executor:
 
     def _waiting(self, stage: str, runs: Sequence[Run]) -> list[Run]:
         """Those that have not ended, and one line about them."""
+        for run in runs:
+            self._check(run)
         waiting = [run for run in runs if not self.is_done(run) and not self.failed(run.name)]
         before = {run.name: run.work for run in runs if run not in waiting and run.name not in self.ended}
         self.total -= sum(before.values())
@@ -91,10 +93,11 @@ class Executor:
         return waiting
 
     def is_done(self, run: Run) -> bool:
-        """Whether the run has ended; what was made from weights that are there no more is removed, and has not.
+        """Whether the run has ended."""
+        return self.done_file(run.name).is_file()
 
-        InputError if one of that name was another.
-        """
+    def _check(self, run: Run) -> None:
+        """Remove what was made from weights that are there no more; InputError if the run of that name was another."""
         folder = self.done_file(run.name).parent
         file, needs = folder / "run.json", folder / "needs.json"
         if file.is_file() and read_json(file) != json.loads(as_json(run)):
@@ -105,7 +108,6 @@ class Executor:
         if needs.is_file() and read_json(needs) != self.digests(run):
             self.say(f"{run.name}: to be run again, as {', '.join(run.needs)} was")
             shutil.rmtree(folder)
-        return self.done_file(run.name).is_file()
 
     def digests(self, run: Run) -> dict[str, str]:
         """What tells the runs that this one needs from others of their names; "" for one that has not ended."""

@@ -104,8 +104,14 @@ def _without_folder(value: Any) -> Any:
         return {key: _without_folder(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_without_folder(inner) for inner in value]
-    kept = not isinstance(value, str) or value.startswith(("$", "@", "%")) or re.fullmatch(r"\d+/\d+", value)
-    return value if kept else Path(value).name or value  # a split such as 0/5 and an expression are no paths
+    if not isinstance(value, str):
+        return value
+    expression = value.startswith(("$", "@", "%"))
+    if Path(value).is_absolute() or (
+        "/" in value and not expression and Path(value).exists()
+    ):  # Mass/Nodule is a class
+        return Path(value).name
+    return re.sub(r"(?<=['\"])/[^'\"]*/(?=[^/'\"]*['\"])", "", value)  # paths that an expression quotes
 
 
 def gather(plan: Plan, choices: Choices) -> Results:

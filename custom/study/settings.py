@@ -80,8 +80,14 @@ class Settings:
         return find_recipe(self.bundle)
 
 
+def _whole(value: Any) -> int:
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(value)
+    return int(value)
+
+
 def _case_count(value: Any) -> int:
-    return 0 if str(value).strip() == "all" else int(value)
+    return 0 if str(value).strip() == "all" else _whole(value)
 
 
 def _flag(value: Any) -> bool:
@@ -90,7 +96,7 @@ def _flag(value: Any) -> bool:
     return str(value).lower() == "true"
 
 
-SINGLES = dict.fromkeys(("seeds", "pretraining_steps", "steps", "validations"), int) | {"probe": _flag}
+SINGLES = dict.fromkeys(("seeds", "pretraining_steps", "steps", "validations"), _whole) | {"probe": _flag}
 LISTS = {"arms": str, "cases": _case_count, "learning_rates": float, "layer_decays": float}
 
 OBJECTS = {"variants": {"half": {"masking_ratio": 0.5}}}
@@ -125,6 +131,8 @@ def read_settings(file: str | Path | None = None, **given: Any) -> Settings:
             raise InputError(f"{name} is {content[name]!r}; give names with what belongs to them, such as {example}")
     if not isinstance(content.get("weights", ""), str):
         raise InputError(f"weights is {content['weights']!r}; give the path of a file")
+    for name in ("bundle", "dataset_dir"):
+        content[name] = _absolute(content[name])
     content["arms"] = tuple(dict.fromkeys((*content.get("arms", DEFAULT_ARMS), *content.get("variants", {}))))
     settings = Settings(**content)
     check(settings)
@@ -138,6 +146,13 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{file} is no JSON object; write it as {{'bundle': ..., 'dataset_dir': ...}}")
     return content
+
+
+def _absolute(places: Any) -> Any:
+    """Folders, so that one is the same however it is written."""
+    if isinstance(places, list | tuple):
+        return [_absolute(place) for place in places]
+    return str(Path(places).absolute()) if isinstance(places, str) else places
 
 
 def _sequence(value: Any, convert: Any, name: str) -> tuple[Any, ...]:

@@ -32,6 +32,7 @@ def plan_of(**settings: Any) -> SimpleNamespace:
     return SimpleNamespace(
         settings=SimpleNamespace(**(given | settings)), lists=lists, path=Path,
         fine_tuning=lambda setup, choice: SimpleNamespace(name=f"{setup}_{choice}"),
+        evaluation=lambda setup, choice, *_: SimpleNamespace(name=f"{setup}_{choice}_scored"),
         recipe=SimpleNamespace(classifies=False, metric="Dice"),
         setups=lambda: [Setup("scratch", 0, 0), Setup("scratch", 0, 1)], choices=lambda: [LOW, HIGH],
     )  # fmt: skip
@@ -62,6 +63,9 @@ def test_what_an_arm_could_not_train_with_is_named(tmp_path: Path) -> None:
     assert choosing.diverged(plan, 0) == []
     (tmp_path / f"scratch_all_seed0_{HIGH}" / "failed.json").touch()
     assert choosing.diverged(plan, 0) == ["scratch (rate0.003_decay1)"] and choosing.diverged(plan, 6) == []
+    (tmp_path / f"scratch_all_seed0_{LOW}_scored").mkdir()
+    (tmp_path / f"scratch_all_seed0_{LOW}_scored" / "failed.json").touch()
+    assert choosing.diverged(plan, 0) == ["scratch (rate0.001_decay1)", "scratch (rate0.003_decay1)"]
 
 
 @pytest.mark.parametrize("seeds", [0, 1])

@@ -8,7 +8,7 @@ import pytest
 from custom.errors import InputError
 from custom.files import read_json
 from custom.study.compare import count_look, remember
-from custom.study.run import DONE, LOOKS
+from custom.study.run import LOOKS
 from custom.study.settings import Settings, read_settings
 from scripts.tiny import ROOT
 
@@ -29,8 +29,10 @@ def test_more_seeds_and_rates_go_on_in_the_same_folder(settings: Settings, tmp_p
 
 def test_other_steps_are_another_comparison(settings: Settings, tmp_path: Path) -> None:
     remember(settings, tmp_path)
-    with pytest.raises(InputError, match="holds a comparison with another steps"):
+    with pytest.raises(InputError, match=r"holds a comparison with another steps \(1000, not 1001\)"):
         remember(replace(settings, steps=settings.steps + 1), tmp_path)
+    with pytest.raises(InputError, match=r"with another shared \(num_heads: None, not 6\)"):
+        remember(replace(settings, shared={"num_heads": 6}), tmp_path)
 
 
 def test_other_weights_in_the_same_file_are_another_comparison(settings: Settings, tmp_path: Path) -> None:
@@ -47,9 +49,7 @@ def test_nothing_is_chosen_once_test_cases_were_scored(
     settings: Settings, tmp_path: Path, name: str, more: object
 ) -> None:
     remember(settings, tmp_path)
-    scored = tmp_path / "runs" / "evaluation" / "scratch_all_seed0_rate0.001_decay1_last_test" / DONE
-    scored.parent.mkdir(parents=True)
-    scored.touch()
+    count_look(replace(settings, section="test"), tmp_path)
     remember(replace(settings, seeds=5), tmp_path)
     with pytest.raises(InputError, match=f"holds a comparison with another {name}"):
         remember(replace(settings, seeds=5, **{name: more}), tmp_path)

@@ -1,5 +1,6 @@
 """How much each arm gets."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,22 @@ def test_the_long_arm_gets_at_least_the_compute_of_pretraining(data: Path, steps
     more = costs.val_interval(costs.epochs("scratch_long", 0, 0))  # epochs, so that the last is validated
     epochs = costs.work("fine_tuning", more, 0, 0)
     assert flops["scratch"] < flops["self"] <= flops["scratch_long"] < flops["self"] + epochs
+
+
+@pytest.mark.parametrize("validations", [1, 3, 5, 10])
+def test_however_epochs_are_rounded_the_long_arm_has_the_compute_of_pretraining(data: Path, validations: int) -> None:
+    settings = read_settings(
+        bundle=str(ROOT / "bundles" / "vit_cxr14"), dataset_dir=str(data), shared=NETWORK | {"img_size": 32},
+        fine_tuning={"batch_size": 3}, validations=validations,
+    )  # fmt: skip
+    lists = CaseLists(data, settings)
+    lists.count = lambda cases, seed: 7  # type: ignore[method-assign]
+    costs = Costs(settings, lists)
+    for steps in (1, 35, 41, 75, 303):
+        for pretraining_steps in (1, 9, 23, 101, 1000):
+            costs.settings = replace(settings, steps=steps, pretraining_steps=pretraining_steps)
+            flops = {arm: costs.total(arm, 0, 0)["flops"] for arm in ("self", "scratch_long")}
+            assert flops["scratch_long"] >= flops["self"]
 
 
 @pytest.mark.parametrize("validations", [1, 3, 10])

@@ -121,9 +121,10 @@ def test_needs_that_nothing_makes_are_a_fault_and_no_endless_wait(bundle: Path, 
         executor.execute("runs", [good(bundle, "train/b", "train/a")])
 
 
-def test_a_number_of_workers_below_0_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="workers is -1"):
-        Executor(tmp_path, -1, 1.0, print)
+@pytest.mark.parametrize("workers", [-1, 1.5, "two"])
+def test_a_number_of_workers_that_is_none_is_refused(tmp_path: Path, workers: object) -> None:
+    with pytest.raises(InputError, match=f"workers is {workers!r}"):
+        Executor(tmp_path, workers, 1.0, print)
 
 
 @pytest.mark.parametrize(("number", "refused"), [(errno.EAGAIN, True), (errno.ENOLCK, False)])

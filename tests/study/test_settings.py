@@ -82,6 +82,11 @@ def test_words_of_the_command_line_become_what_they_mean(given: object, expected
         ({"pretraining": {"num_layers": 6}}, "num_layers is 6 in pre-training and 12 in fine-tuning.*set it in shared"),
         ({"fine_tuning": {"early_stop": True}}, "all arms train to the end"),
         ({"fine_tuning": {"warmup_epochs": 3}}, "share of the steps"),
+        ({"pretraining": {"save_interval": 3}}, "share of the steps"),
+        ({"bundle": str(ROOT / "bundles" / "vit_cxr14"), "fine_tuning": {"keep_best": False}}, "cannot set keep_best"),
+        ({"shared": {"resume": True}}, "cannot set resume"),
+        ({"seeds": 2.9}, "seeds is 2.9"),
+        ({"cases": [6.5]}, "cases"),
         ({"learning_rates": "nan"}, "above 0"),
         ({"layer_decays": "inf"}, "above 0"),
     ],
@@ -89,6 +94,12 @@ def test_words_of_the_command_line_become_what_they_mean(given: object, expected
 def test_settings_that_make_no_sense_are_refused(given: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_settings(**{"bundle": BTCV, "dataset_dir": "data"} | given)
+
+
+def test_a_place_is_the_same_however_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    written = [read_settings(bundle=one, dataset_dir=["data/", "./data"]) for one in (f"{BTCV}/", "bundles/unetr_btcv")]
+    assert written[0] == written[1] and written[0].dataset_dir == [str(ROOT / "data")] * 2
 
 
 def test_classes_that_do_not_fit_each_other_are_refused_before_anything_runs() -> None:

@@ -177,7 +177,8 @@ def test_cases_of_one_name_are_numbered_in_tables_and_told_in_the_log(caplog: py
 
 
 def test_settings_that_are_handed_on_hold_names_of_files_and_no_folder() -> None:
-    settings = {"dataset_dir": "/x", "bundle": "a/b", "shared": {"split": f"/{FOLDER}/s.json"}, "cases": [1, 2]}
+    settings = {"dataset_dir": "/x", "bundle": "/a/b", "shared": {"split": f"/{FOLDER}/s.json"}, "cases": [1, 2]}
     assert without_folders(settings) == {"bundle": "b", "shared": {"split": "s.json"}, "cases": [1, 2]}
-    kept = {"split": "0/5", "weight_decay": "$1e-3 * @batch_size / 256"}
+    kept = {"split": "0/5", "weight_decay": "$1e-3 * @batch_size / 256", "class_names": ["Mass/Nodule"]}
     assert without_folders({"shared": kept | {"files": [f"/{FOLDER}/x"]}}) == {"shared": kept | {"files": ["x"]}}
+    assert without_folders({"split": f"$read('/{FOLDER}/x.json', 1 / 2)"}) == {"split": "$read('x.json', 1 / 2)"}
