@@ -91,9 +91,7 @@ def fit_forest(dataset: CropDataset, num_classes: int, seed: int = 0) -> VoxelFo
     threads = torch.get_num_threads()
     forest = RandomForestClassifier(TREES, min_samples_leaf=3, n_jobs=threads, random_state=seed)
     forest.fit(inputs, targets, sample_weight=weights)
-    overlapping = volume.label.shape[0] == num_classes  # classes share one channel, a region has its own
-    regions = (np.arange(2**num_classes)[:, None] >> np.arange(num_classes)) % 2 == 1
-    return VoxelForest(forest, regions if overlapping else np.eye(num_classes, dtype=bool))
+    return VoxelForest(forest, outputs_of_codes(len(dataset.cache.open(dataset.data[0]).label), num_classes))
 
 
 def draw_voxels(codes: NDArray, count: int, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
@@ -112,6 +110,13 @@ def label_codes(label: NDArray) -> NDArray[np.int64]:
     """(K, H, W, D) -> one number a voxel: the class, or of overlapping regions which of them it is in."""
     label = np.asarray(label, dtype=np.int64)
     return label[0] if len(label) == 1 else (label << np.arange(len(label)).reshape(-1, 1, 1, 1)).sum(axis=0)
+
+
+def outputs_of_codes(channels: int, num_classes: int) -> NDArray[np.bool_]:
+    """Which outputs are on (codes, K) for each of `label_codes`: classes share a channel, a region has its own."""
+    if channels != num_classes:
+        return np.eye(num_classes, dtype=bool)
+    return (np.arange(2**num_classes)[:, None] >> np.arange(num_classes)) % 2 == 1
 
 
 def voxel_features(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from custom.networks import UNETR, ViTClassifier
 from custom.study.controls import ShuffleBlocksd, without_blocks
 from custom.study.flops import training_flops
 from custom.study.heads import fair_start, log_odds
-from custom.study.pixels import fit_forest, fit_thumbnails
+from custom.study.pixels import fit_forest, fit_thumbnails, outputs_of_codes
 
 
 @pytest.mark.parametrize(("shape", "block"), [((1, 8, 12), [4, 4]), ((2, 8, 4, 12), [4, 2, 6])])
@@ -111,6 +111,11 @@ def test_a_forest_learns_what_intensity_tells(channels: int) -> None:
     expected = torch.cat([~truth, truth]) if channels == 1 else truth
     assert found.shape == (2, 12, 12, 12)
     assert (found[1 if channels == 1 else 0] == expected[1 if channels == 1 else 0]).float().mean() > 0.95
+
+
+def test_more_classes_than_bits_of_a_number_have_an_output_each() -> None:
+    assert outputs_of_codes(1, 118).tolist() == np.eye(118, dtype=bool).tolist()
+    assert outputs_of_codes(2, 2).tolist() == [[False, False], [True, False], [False, True], [True, True]]
 
 
 def test_thumbnails_learn_what_brightness_tells() -> None:
