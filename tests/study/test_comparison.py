@@ -157,12 +157,12 @@ def test_the_same_command_does_nothing_again(finished: tuple[str, Path, list[str
     settings.pop("weights_digest", None)
     lines: list[str] = []
     run_comparison(read_settings(**settings), folder / "out", 2, lines.append)
-    assert first and not lines
+    assert first[0] == lines.pop() and " PFLOP in all" in first[0] and not lines
     with pytest.raises(InputError, match="another learning_rates"):  # test cases have been scored
         run_comparison(read_settings(**{**settings, "learning_rates": [1e-4]}), folder / "out", 2, lines.append)
     run_comparison(read_settings(**{**settings, "section": "validation"}), folder / "out", 2, lines.append)
-    assert lines[0].startswith("scoring validation cases: ")
-    assert lines[1:] and all(line.startswith("evaluation/") for line in lines[1:])
+    assert lines[1].startswith("scoring validation cases: ")
+    assert lines[2:] and all(line.startswith("evaluation/") for line in lines[2:])
     with pytest.raises(InputError, match="another steps"):
         run_comparison(read_settings(**{**settings, "steps": 7}), folder / "out", 2, lines.append)
 
