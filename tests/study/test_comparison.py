@@ -54,8 +54,7 @@ def tiny_settings(name: str, data: Path, **more: object) -> Settings:
 
 
 def random_encoder(settings: Settings, path: Path) -> Path:
-    recipe = settings.recipe
-    parser = read_parser(recipe.pretraining_bundle, recipe.pretrain, settings.options("pretraining"))
+    parser = read_parser(settings.recipe.pretraining_bundle, settings.recipe.pretrain, settings.options("pretraining"))
     write_checkpoint({"model": parser.get_parsed_content("network_def").state_dict()}, path)
     return path
 
@@ -99,9 +98,8 @@ def test_the_table_of_all_numbers_gives_every_score_and_names_no_patient(finishe
 @pytest.mark.slow
 def test_what_is_broken_sees_shuffled_patches_and_nothing_else_does(finished: tuple[str, Path, list[str]]) -> None:
     name, folder, _ = finished
-    runs = (folder / "out" / "runs" / "pretraining").glob("*/run.json")
     shuffled = {}
-    for file in runs:
+    for file in (folder / "out" / "runs" / "pretraining").glob("*/run.json"):
         recipe = find_recipe(ROOT / "bundles" / name)
         options = json.loads(file.read_text())
         parser = read_parser(recipe.pretraining_bundle, recipe.pretrain, options)
@@ -125,36 +123,35 @@ def test_its_record_has_every_number_and_no_folder(
     finished: tuple[str, Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, folder, _ = finished
-    publish(str(folder / "out"), str(tmp_path / "record"))
-    out, summary = capsys.readouterr().out, (tmp_path / "record" / "summary.json").read_text()
-    assert (
-        gzip.decompress((tmp_path / "record" / "results.csv.gz").read_bytes())
-        == (folder / "out" / "results.csv").read_bytes()
-    )
-    assert summary.count(str(folder)) == 0 and (tmp_path / "record" / "curves.png").stat().st_size > 10_000
+    record = tmp_path / "record"
+    publish(str(folder / "out"), str(record))
+    out, summary = capsys.readouterr().out, (record / "summary.json").read_text()
+    table = gzip.decompress((record / "results.csv.gz").read_bytes())
+    assert table == (folder / "out" / "results.csv").read_bytes()
+    assert summary.count(str(folder)) == 0 and (record / "curves.png").stat().st_size > 10_000
     content = json.loads(summary)
     for rows in ("arms", "differences"):
         last = [row for row in content[rows] if row["checkpoint"] == "last"]
         assert last and all(f"| {content['labels'][row['arm']]}" in out for row in last)
-    kept = (tmp_path / "record" / "curves.csv").read_text().splitlines()
+    kept = (record / "curves.csv").read_text().splitlines()
     runs = len({tuple(row.split(",")[:3]) for row in kept[1:]})
     assert runs == sum(row["seeds"] for row in content["arms"] if row["checkpoint"] == "best")
-    publish(str(tmp_path / "record"))
+    publish(str(record))
     assert capsys.readouterr().out == out
-    (tmp_path / "record" / "mine.txt").touch()
+    (record / "mine.txt").touch()
     with pytest.raises(InputError, match=r"has no summary\.json"):
         publish(str(tmp_path))
     with pytest.raises(InputError, match="holds more than a record"):
-        publish(str(folder / "out"), str(tmp_path / "record"))
-    assert (tmp_path / "record" / "summary.json").is_file()
+        publish(str(folder / "out"), str(record))
+    assert (record / "summary.json").is_file()
     assert "answer" not in content and out.count("passed |") == len(content["pretraining"])
 
 
 @pytest.mark.slow
 def test_the_same_command_does_nothing_again(finished: tuple[str, Path, list[str]]) -> None:
     _, folder, first = finished
-    settings = json.loads((folder / "out" / "settings.json").read_text())
-    settings.pop("weights_digest", None)
+    kept = json.loads((folder / "out" / "settings.json").read_text())
+    settings = {name: value for name, value in kept.items() if name != "weights_digest"}
     lines: list[str] = []
     run_comparison(read_settings(**settings), folder / "out", 2, lines.append)
     assert first[0] == lines.pop() and " PFLOP in all" in first[0] and not lines
