@@ -44,12 +44,15 @@ def compare(
         more: any other setting of custom/study/settings.py.
     """
     given = {"bundle": bundle, "dataset_dir": dataset_dir, "cases": cases, "seeds": seeds, "arms": arms, **more}
-    results = None  # raised inside, the sentence would have the interruption as its cause
+    folder, results = (
+        Path(str(output_dir)),
+        None,
+    )  # raised inside, the sentence would have the interruption as its cause
     with suppress(KeyboardInterrupt):
-        results = run_comparison(read_settings(settings, **given), Path(str(output_dir)), workers, say)
+        results = run_comparison(read_settings(settings, **given), folder, workers, say)
     if results is None:
         raise InputError("interrupted; the same command goes on from here")
-    say(f"\n{answer(results)}\n\nReport: {Path(str(output_dir)) / 'report.html'}")
+    say(f"\n{answer(results)}\n\nReport: {folder / 'report.html'}")
 
 
 def say(line: str) -> None:

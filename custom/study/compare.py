@@ -17,7 +17,7 @@ from .plan import CHECKPOINTS, Plan
 from .readouts import readout, readout_setups
 from .report import write_report
 from .results import Results, gather, write_tables
-from .run import LOOKS, Choice, Choices, Run, Setup
+from .run import DONE, LOOKS, Choice, Choices, Run, Setup
 from .settings import Settings
 
 MAY_GROW = ("seeds", "cases", "arms", "learning_rates", "layer_decays", "section", "probe", "variants")
@@ -88,7 +88,7 @@ def remember(settings: Settings, folder: Path) -> None:
         content["weights_digest"] = hashlib.sha256(Path(settings.weights).read_bytes()).hexdigest()
     if file.is_file():
         earlier = read_json(file)
-        looked = (folder / LOOKS).is_file()
+        looked = (folder / LOOKS).is_file() or any((folder / "runs" / "evaluation").glob(f"*_test/{DONE}"))
         may_grow = set(MAY_GROW) - ({"learning_rates", "layer_decays", "variants"} if looked else set())
         may_grow |= set() if earlier.get("weights") else {"weights", "weights_digest"}
         for name in content:

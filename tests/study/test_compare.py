@@ -8,7 +8,7 @@ import pytest
 from custom.errors import InputError
 from custom.files import read_json
 from custom.study.compare import count_look, remember
-from custom.study.run import LOOKS
+from custom.study.run import DONE, LOOKS
 from custom.study.settings import Settings, read_settings
 from scripts.tiny import ROOT
 
@@ -42,14 +42,20 @@ def test_other_weights_in_the_same_file_are_another_comparison(settings: Setting
         remember(settings, tmp_path)
 
 
+@pytest.mark.parametrize("looked", [True, False])
 @pytest.mark.parametrize(
     ("name", "more"), [("learning_rates", (1e-4,)), ("variants", {"half": {"masking_ratio": 0.5}})]
 )
 def test_nothing_is_chosen_once_test_cases_were_scored(
-    settings: Settings, tmp_path: Path, name: str, more: object
+    settings: Settings, tmp_path: Path, name: str, more: object, looked: bool
 ) -> None:
     remember(settings, tmp_path)
-    count_look(replace(settings, section="test"), tmp_path)
+    if looked:
+        count_look(replace(settings, section="test"), tmp_path)
+    else:
+        scored = tmp_path / "runs" / "evaluation" / "scratch_all_seed0_rate0.001_decay1_last_test" / DONE
+        scored.parent.mkdir(parents=True)
+        scored.touch()
     remember(replace(settings, seeds=5), tmp_path)
     with pytest.raises(InputError, match=f"holds a comparison with another {name}"):
         remember(replace(settings, seeds=5, **{name: more}), tmp_path)

@@ -70,6 +70,8 @@ def test_every_interval_of_a_section_is_one_of_its_record(record: str) -> None:
 def test_every_interval_of_the_overview_is_one_of_the_record_that_its_line_names() -> None:
     overview = (ROOT / "docs" / "results.md").read_text().split("\n## ")[0]
     lines = [line for line in overview.splitlines() if line.startswith("|") and told_in(line)]
+    words = "\n".join(line for line in overview.splitlines() if not line.startswith("|"))
+    assert told_in(words) <= set().union(*(known_of(file.parent.name) for file in RECORDS))
     assert lines and all(told_in(line) <= known_of(re.split("[, *|]+", line)[1]) for line in lines)
 
 
@@ -81,3 +83,4 @@ def test_every_interval_of_the_readme_is_one_of_the_last_attempts() -> None:
 def test_every_record_is_told_of() -> None:
     text = (ROOT / "docs" / "results.md").read_text()
     assert RECORDS and all(f"results/{file.parent.name}/" in text for file in RECORDS)
+    assert set(sections()) == {file.parent.name for file in RECORDS}
