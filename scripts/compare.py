@@ -44,13 +44,10 @@ def compare(
         more: any other setting of custom/study/settings.py.
     """
     given = {"bundle": bundle, "dataset_dir": dataset_dir, "cases": cases, "seeds": seeds, "arms": arms, **more}
-    folder, results = (
-        Path(str(output_dir)),
-        None,
-    )  # raised inside, the sentence would have the interruption as its cause
+    folder, results = Path(str(output_dir)), None
     with suppress(KeyboardInterrupt):
         results = run_comparison(read_settings(settings, **given), folder, workers, say)
-    if results is None:
+    if results is None:  # raised above, the sentence would have the interruption as its cause
         raise InputError("interrupted; the same command goes on from here")
     say(f"\n{answer(results)}\n\nReport: {folder / 'report.html'}")
 

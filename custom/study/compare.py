@@ -126,4 +126,4 @@ def all_runs(plan: Plan) -> list[Run]:
     choices = {setup.key: choice for setup in plan.setups()}
     runs += [plan.evaluation(*one, plan.settings.section) for one in evaluated(plan, choices)]
     runs += [readout(plan, setup, plan.settings.section) for setup in readout_setups(plan)]
-    return runs
+    return list(dict.fromkeys(runs))
