@@ -14,6 +14,7 @@ from typing import Any
 from custom.errors import InputError, explain_errors
 from custom.files import read_json, replacing
 from custom.pretraining import TRIVIAL
+from custom.study.figures import draw_cases, png
 from custom.study.report import shown
 from custom.study.results import computed_again, write_summary
 from custom.study.table import read_table
@@ -47,6 +48,8 @@ def publish(output_dir: str, target: str = "") -> None:
         summary = computed_again(summary, read_table(table))
         summary.pop("answer", None)  # words of the code of that time
         write_summary(summary, file)
+        if (picture := file.with_name("cases.png")).is_file():
+            picture.write_bytes(png(draw_cases(summary)))
     sys.stdout.write(f"{scores(summary)}\n\n{differences(summary)}\n\n{pretraining(summary)}\n")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..findings import LEAST_POSITIVES
 from .choose import diverged, edges
 from .curves import steps_to_reach
 
@@ -90,7 +91,9 @@ def doubts(results: Results, cases: int) -> Iterator[str]:
             "class_names those of the labels?"
         )
     yield from controls(results, cases)
-    yield from choices(results, cases)
+    for number in sorted(results.plan.settings.cases, key=lambda number: (number != cases, number)):
+        yield from choices(results, number, "" if number == cases else f" with {number} labelled")
+    yield from selection(results)
     if len(looks := results.looks()) > 1:
         said = "; ".join(map(str, looks))
         yield f"Test cases were scored {len(looks)} times ({said}); a claim takes what was fixed before."
@@ -98,18 +101,26 @@ def doubts(results: Results, cases: int) -> Iterator[str]:
         yield f"The runs were made with {len(results.made_by())} versions of code or packages."
 
 
-def choices(results: Results, cases: int) -> Iterator[str]:
-    """What makes the choice of learning rates weak."""
+def choices(results: Results, cases: int, where: str) -> Iterator[str]:
+    """What makes the choice of learning rates weak with a number of labelled cases."""
     plan, chosen = results.plan, [(arm, choice) for (arm, n), choice in results.choices.items() if n == cases]
     for what, word in (("learning_rate", "learning rate"), ("layer_decay", "layer decay")):
         if arms := [arm for arm, choice in chosen if what in edges(plan, choice)]:
-            yield f"The best {word} of {', '.join(arms)} ends what was tried: try more."
+            yield f"The best {word} of {', '.join(arms)}{where} ends what was tried: try more."
     if lost := diverged(plan, cases):
-        yield f"Training diverged, so that fewer choices were left: {', '.join(lost)}."
+        yield f"Training diverged{where}, so that fewer choices were left: {', '.join(lost)}."
+
+
+def selection(results: Results) -> Iterator[str]:
+    """What makes the choice weak with any number of cases."""
+    plan = results.plan
+    validation = plan.lists.sections["validation"]
     if len(plan.choices()) == 1:
         yield "Only one learning rate was tried, which may suit one arm better than another."
-    elif len(plan.lists.sections["validation"]) < ENOUGH_VALIDATION:
-        yield f"Only {len(plan.lists.sections['validation'])} validation cases chose the learning rates."
+    elif len(validation) < ENOUGH_VALIDATION:
+        yield f"Only {len(validation)} validation cases chose the learning rates."
+    elif plan.recipe.classifies and plan.lists.rankable("validation") < LEAST_POSITIVES:
+        yield f"Fewer than {LEAST_POSITIVES} images of any finding, or without it, chose the learning rates."
 
 
 def controls(results: Results, cases: int) -> Iterator[str]:

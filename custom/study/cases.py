@@ -93,7 +93,12 @@ class CaseLists:
         self.folder, self.settings = folder, settings
         self.sections = list_sections(settings)
         if settings.recipe.classifies:
-            self.sources(settings.section)
+            for name in dict.fromkeys(("validation", settings.section)):
+                if not self.rankable(name):
+                    raise InputError(
+                        f"no finding has positive and negative {name} images of one folder, so none can be ranked; "
+                        "give more images, or change validation_fraction or test_fraction"
+                    )
 
     def count(self, cases: int, seed: int) -> int:
         """How many items the labelled list has."""
@@ -132,6 +137,17 @@ class CaseLists:
         folders = [given] if isinstance(given, str) else list(given)
         numbers = {item["image"]: source_of_image(item["image"], folders) for item in self.sections[name]}
         return {name: numbers[path] for path, name in case_names(numbers).items()}
+
+    def rankable(self, name: str) -> int:
+        """Of the finding that has most, positive or negative images of one source, whichever are fewer."""
+        sources, items = self.sources(name), self.sections[name]
+        names = case_names([item["image"] for item in items])
+        least = 0
+        for source in set(sources.values()):
+            of_source = [item["label"] for item in items if sources[names[item["image"]]] == source]
+            positives = np.asarray(of_source).sum(axis=0)
+            least = max(least, int(np.minimum(positives, len(of_source) - positives).max()))
+        return least
 
     def _all(self) -> Iterator[tuple[str, list[Item]]]:
         for name, items in self.sections.items():

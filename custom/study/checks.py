@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from monai.bundle import ConfigParser
+from monai.utils import ensure_tuple
 
 from ..errors import InputError, sentence_of
 from .arms import ARMS, PRETRAINED
@@ -26,6 +30,8 @@ BOTH |= {"total_steps": "it follows from the steps", "warmup_steps": "it is a sh
 # What all encoders of a comparison share; a variant that changed it would not fit, or fit and mean something else.
 NETWORK = ("img_size", "patch_size", "hidden_size", "num_layers", "num_heads", "attention", "network_def")
 IMAGES = ("spacing", "intensity_range", "contrasts", "in_channels", "resize", "split", "class_names", "regions")
+PREPROCESSING = "train#preprocessing"
+SECTIONS = ("split", "validation_cases", "validation_fraction", "test_fraction")  # pre-training is given its images
 OWNED = {
     "pretraining": BOTH
     | {"max_epochs": "use pretraining_steps"}
@@ -46,7 +52,9 @@ def _check_variants(variants: Mapping[str, Mapping[str, Any]]) -> None:
             raise InputError(f"variant {name!r} is a name of another arm or no word; use small letters and digits")
         if not isinstance(options, Mapping):
             raise InputError(f"variant {name!r} is {options!r}; give its options, such as {{'masking_ratio': 0.5}}")
-        if taken := [key for key in options if plain(key).partition("#")[0] in (*NETWORK, *IMAGES)]:
+        names = {key: plain(key) for key in options}
+        shared = [key for key, name in names.items() if name.partition("#")[0] in (*NETWORK, *IMAGES)]
+        if taken := shared + [key for key, name in names.items() if name.startswith(PREPROCESSING)]:
             raise InputError(f"variant {name!r} cannot set {taken[0]}, which all arms share; set it in shared")
 
 
@@ -95,6 +103,10 @@ def _check_options(settings: Settings) -> None:
         check_options(options, bundle, stems)
         if taken := [(name, remedy) for name in options if (remedy := owned(kind, name))]:
             raise InputError(f"{kind} cannot set {taken[0][0]}, which the comparison does; {taken[0][1]}")
+    if taken := [name for name in SECTIONS if name in settings.pretraining]:
+        raise InputError(f"pretraining cannot set {taken[0]}, as it sees the training images; set it in shared")
+    if "pixels" in settings.arms and not recipe.classifies and find_spec("sklearn") is None:
+        raise InputError("arm 'pixels' needs scikit-learn; pip install scikit-learn, or leave it out of arms")
     _check_alike(settings)
     evaluation = read_parser(recipe.bundle, ("train", "evaluate"), settings.options("fine_tuning"))
     try:
@@ -114,3 +126,14 @@ def _check_alike(settings: Settings) -> None:
                 f"{name} is {before[name]} in pre-training and {after[name]} in fine-tuning, which an encoder does not "
                 "survive; set it in shared"
             )
+    if (first := image_transforms(before)) != (second := image_transforms(after)):
+        raise InputError(
+            f"images are preprocessed by {first} in pre-training and by {second} in fine-tuning, which an encoder does "
+            f"not survive; set the same {PREPROCESSING} in both"
+        )
+
+
+def image_transforms(config: Mapping[str, Any]) -> list[Any]:
+    """What a config does to intensities: the transforms of images alone."""
+    transforms = ConfigParser(dict(config)).get(f"{PREPROCESSING}#transforms", [])
+    return [one for one in transforms if isinstance(one, Mapping) and ensure_tuple(one.get("keys")) == ("image",)]

@@ -45,8 +45,12 @@ def choose(plan: Plan) -> dict[tuple[str, int], Choice]:
 def diverged(plan: Plan, cases: int) -> list[str]:
     """What arms could not train with, at this number of labelled cases, in words."""
     tried = [(setup, choice) for setup in first_setups(plan) if setup.cases == cases for choice in plan.choices()]
+    lost = [(setup, choice) for setup, choice in tried if has_diverged(plan, setup, choice)]
+    decays = len(plan.settings.layer_decays) > 1
     return [
-        f"{plan.settings.label(setup.arm)} ({choice})" for setup, choice in tried if has_diverged(plan, setup, choice)
+        f"{plan.settings.label(setup.arm)} at {choice.learning_rate:g}"
+        + (f" and layer decay {choice.layer_decay:g}" if decays else "")
+        for setup, choice in lost
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from .choose import choose, grid
 from .execute import Executor, Say, locked
 from .plan import CHECKPOINTS, Plan
 from .readouts import readout, readout_setups
+from .recipe import Recipe, config_files
 from .report import write_report
 from .results import Results, gather, write_tables
 from .run import DONE, LOOKS, Choice, Choices, Run, Setup
@@ -47,8 +48,8 @@ def run_comparison(settings: Settings, folder: Path, workers: int, say: Say) -> 
         choices = tune(plan, executor)
         scored = [plan.evaluation(*one, settings.section) for one in evaluated(plan, choices)]
         scored += [readout(plan, setup, settings.section) for setup in readout_setups(plan)]
-        count_look(settings, folder)
         executor.execute(f"scoring {settings.section} cases", scored)
+        count_look(settings, folder, [executor.done_file(run.name) for run in scored])
         results = gather(plan, choices)
         write_tables(results, folder)
         write_report(results, folder)
@@ -86,8 +87,10 @@ def remember(settings: Settings, folder: Path) -> None:
     file, content = folder / "settings.json", json.loads(json.dumps(asdict(settings), default=list))
     if settings.weights:
         content["weights_digest"] = hashlib.sha256(Path(settings.weights).read_bytes()).hexdigest()
+    content["configs"] = digests_of_configs(settings.recipe)
     if file.is_file():
         earlier = read_json(file)
+        earlier.setdefault("configs", content["configs"])  # which older comparisons did not keep
         looked = (folder / LOOKS).is_file() or any((folder / "runs" / "evaluation").glob(f"*_test/{DONE}"))
         may_grow = set(MAY_GROW) - ({"learning_rates", "layer_decays", "variants"} if looked else set())
         may_grow |= set() if earlier.get("weights") else {"weights", "weights_digest"}
@@ -99,6 +102,13 @@ def remember(settings: Settings, folder: Path) -> None:
         beside.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
+def digests_of_configs(recipe: Recipe) -> dict[str, str]:
+    """What tells the bundles' configs from others of their names."""
+    used = [(recipe.pretraining_bundle, recipe.gauge), (recipe.bundle, ("train", "evaluate"))]
+    files = [Path(file) for bundle, stems in used for file in config_files(bundle, stems)]
+    return {f"{file.parts[-3]}/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in files}
+
+
 def told(was: Any, now: Any) -> str:
     """What of a setting has changed, in words."""
     if isinstance(was, Mapping) and isinstance(now, Mapping):
@@ -107,12 +117,16 @@ def told(was: Any, now: Any) -> str:
     return f"{was!r}, not {now!r}"
 
 
-def count_look(settings: Settings, folder: Path) -> None:
-    """Add to looks.json with what test cases were scored: who looks until a difference shows finds one."""
+def count_look(settings: Settings, folder: Path, ended: Sequence[Path]) -> None:
+    """Add to looks.json with what test cases were scored: who looks until a difference shows finds one.
+
+    The files that tell how the scored runs `ended` tell whether they are those of an earlier look.
+    """
     file = folder / LOOKS
     looks = read_json(file) if file.is_file() else []
     cases = ", ".join(str(cases or "all") for cases in settings.cases)
-    look = f"{settings.seeds} seeds of {', '.join(settings.arms)} and {cases} labelled"
+    runs = hashlib.sha256(b"".join(path.read_bytes() for path in ended)).hexdigest()
+    look = {"scored": f"{settings.seeds} seeds of {', '.join(settings.arms)} and {cases} labelled", "runs": runs}
     if settings.section == "test" and look not in looks:
         with replacing(file) as beside:
             beside.write_text(json.dumps([*looks, look]), encoding="utf-8")

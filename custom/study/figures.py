@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,8 +16,6 @@ from ..pretraining import TRIVIAL
 from .arms import ARMS
 from .curves import curves_of, mean_curve, read_monitor
 from .results import Results
-from .settings import Settings
-from .statistics import summarise
 
 COLOURS = dict(zip(ARMS, ("#b3541e", "#1f5fa8", "#e0a458", "#7a4fa3", "#777777", "#3a8a5f", "#c2457d"), strict=True))
 MORE = ("#17becf", "#8c564b", "#bcbd22", "#e377c2", "#2f4b7c", "#a05195")
@@ -33,19 +34,19 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def draw_all(results: Results, cases: int) -> dict[str, Figure]:
+def draw_all(results: Results, summary: Mapping[str, Any], cases: int) -> dict[str, Figure]:
     """Every figure that the comparison has data for, by name; learning curves with so many labelled cases."""
     figures = {"curves": draw_curves(results, cases)}
     if any(results.plan.pretrained_setups()):
         figures["pretraining"] = draw_pretraining(results)
     if len(results.plan.settings.cases) > 1:
-        figures["cases"] = draw_cases(results)
+        figures["cases"] = draw_cases(summary)
     return figures
 
 
-def colour(settings: Settings, arm: str) -> str:
+def colour(variants: Mapping[str, Any], arm: str) -> str:
     """The same in all figures; more variants than colours begin again."""
-    return COLOURS.get(arm) or MORE[list(settings.variants).index(arm) % len(MORE)]
+    return COLOURS.get(arm) or MORE[list(variants).index(arm) % len(MORE)]
 
 
 def draw_curves(results: Results, cases: int) -> Figure:
@@ -55,8 +56,8 @@ def draw_curves(results: Results, cases: int) -> Figure:
     for arm in [arm for arm in plan.settings.arms if arm != "pixels"]:
         curves = curves_of(plan, results.choices, arm, cases)
         for steps, values in curves:
-            axes.plot(steps, values, color=colour(plan.settings, arm), lw=0.6, alpha=0.5)
-        axes.plot(*mean_curve(curves), color=colour(plan.settings, arm), lw=2, label=plan.settings.label(arm))
+            axes.plot(steps, values, color=colour(plan.settings.variants, arm), lw=0.6, alpha=0.5)
+        axes.plot(*mean_curve(curves), color=colour(plan.settings.variants, arm), lw=2, label=plan.settings.label(arm))
     axes.set(xlabel="iterations of fine-tuning", ylabel=f"mean {plan.recipe.metric} on validation cases", xscale="log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -65,22 +66,21 @@ def draw_curves(results: Results, cases: int) -> Figure:
     return figure
 
 
-def draw_cases(results: Results) -> Figure:
-    """Score and its interval against the number of labelled cases."""
-    plan, figure = results.plan, Figure(figsize=(7, 4))
+def draw_cases(summary: Mapping[str, Any]) -> Figure:
+    """Score of the last weights and its interval against the number of labelled cases."""
+    figure, settings = Figure(figsize=(7, 4)), summary["settings"]
     axes = figure.subplots()
-    counts = {cases: plan.lists.count(cases, 0) for cases in plan.settings.cases}
-    for place, arm in enumerate(plan.settings.arms):
-        numbers = sorted(counts, key=counts.__getitem__)
-        points = [summarise(results.scores[arm, cases, "last"]) for cases in numbers]
-        x = np.array([counts[cases] for cases in numbers]) * 1.02**place  # so that bars do not hide each other
-        mean, low, high = np.array(points).T
+    rows = sorted((row for row in summary["arms"] if row["checkpoint"] == "last"), key=itemgetter("labelled"))
+    for place, arm in enumerate(settings["arms"]):
+        points = [[row[name] for name in ("labelled", "mean", "low", "high")] for row in rows if row["arm"] == arm]
+        x, mean, low, high = np.array(points, dtype=float).T
         axes.errorbar(
-            x, mean, [mean - low, high - mean], fmt="o-", capsize=2, lw=1, color=colour(plan.settings, arm),
-            label=plan.settings.label(arm),
+            x * 1.02**place,  # so that bars do not hide each other
+            mean, [mean - low, high - mean], fmt="o-", capsize=2, lw=1,
+            color=colour(settings.get("variants", {}), arm), label=summary["labels"][arm],
         )  # fmt: skip
-    ticks = sorted(counts.values())
-    axes.set(xlabel="labelled cases", ylabel=f"mean {plan.recipe.metric}, 95 % interval", xscale="log")
+    ticks = sorted({row["labelled"] for row in rows})
+    axes.set(xlabel="labelled cases", ylabel=f"mean {summary['metric']}, 95 % interval", xscale="log")
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.legend(frameon=False, fontsize=8)
@@ -97,7 +97,7 @@ def draw_pretraining(results: Results) -> Figure:
     grid = figure.subplots(len(first), 2, squeeze=False)
     for (loss, rank), (arm, columns) in zip(grid, first.items(), strict=True):
         steps = columns["iteration"]
-        loss.plot(steps, columns["masked_loss"], label="masked autoencoder", lw=2, color=colour(settings, arm))
+        loss.plot(steps, columns["masked_loss"], label="masked autoencoder", lw=2, color=colour(settings.variants, arm))
         for column, name in zip(TRIVIAL, NAMES, strict=True):
             loss.plot(steps, columns[column], label=name, lw=1)
         loss.set(xlabel="iteration", title=f"{settings.label(arm)}: masked loss")

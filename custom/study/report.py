@@ -22,7 +22,7 @@ def write_report(results: Results, folder: Path) -> Path:
     """report.html in `folder`, and its figures in `figures/`."""
     plan, summary = results.plan, json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     largest = most_cases(plan.settings.cases)
-    figures = {name: png(figure) for name, figure in draw_all(results, largest).items()}
+    figures = {name: png(figure) for name, figure in draw_all(results, summary, largest).items()}
     for old in (folder / "figures").glob("*.png"):
         old.unlink()
     for name, content in figures.items():

@@ -45,7 +45,7 @@ class Results:
     def looks(self) -> list[str]:
         """With what the test cases were scored, in that order."""
         file = self.plan.folder / LOOKS
-        return read_json(file) if file.is_file() else []
+        return [look["scored"] for look in read_json(file)] if file.is_file() else []
 
     def made_by(self) -> list[dict[str, str]]:
         """Versions of code and packages that made the runs, each once."""
@@ -63,6 +63,7 @@ class Results:
             "labels": {key[0]: plan.settings.label(key[0]) for key in self.scores},
             "arms": [self.arm(*key) for key in self.scores],
             "differences": self.differences(), "pretraining": self.gates(), "made_by": self.made_by(),
+            "looks": self.looks(),
         }  # fmt: skip
 
     def arm(self, arm: str, cases: int, checkpoint: str) -> dict[str, Any]:

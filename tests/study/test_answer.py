@@ -62,10 +62,10 @@ def test_what_an_arm_could_not_train_with_is_named(tmp_path: Path) -> None:
     (tmp_path / f"scratch_all_seed0_{HIGH}").mkdir()
     assert choosing.diverged(plan, 0) == []
     (tmp_path / f"scratch_all_seed0_{HIGH}" / "failed.json").touch()
-    assert choosing.diverged(plan, 0) == ["scratch (rate0.003_decay1)"] and choosing.diverged(plan, 6) == []
+    assert choosing.diverged(plan, 0) == ["scratch at 0.003"] and choosing.diverged(plan, 6) == []
     (tmp_path / f"scratch_all_seed0_{LOW}_scored").mkdir()
     (tmp_path / f"scratch_all_seed0_{LOW}_scored" / "failed.json").touch()
-    assert choosing.diverged(plan, 0) == ["scratch (rate0.001_decay1)", "scratch (rate0.003_decay1)"]
+    assert choosing.diverged(plan, 0) == ["scratch at 0.001", "scratch at 0.003"]
 
 
 @pytest.mark.parametrize("seeds", [0, 1])
@@ -97,7 +97,7 @@ def test_an_arm_that_diverges_with_a_later_seed_chooses_again(
             return name in lost
 
     assert tune(plan, Machine()) == {("scratch", 0): LOW} and lost
-    assert choosing.diverged(plan, 0) == ["scratch (rate0.003_decay1)"]
+    assert choosing.diverged(plan, 0) == ["scratch at 0.003"]
 
 
 def results_of(
@@ -129,7 +129,7 @@ def test_the_verdict_is_what_the_interval_says(interval: tuple, said: str, monke
 
 def test_everything_that_stands_against_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(words, "steps_to_reach", lambda *_: float("nan"))
-    monkeypatch.setattr(words, "diverged", lambda *_: ["from scratch (rate0.003_decay1)"])
+    monkeypatch.setattr(words, "diverged", lambda *_: ["from scratch at 0.003"])
     none = (0.0, -0.1, 0.1)
     arms = ("scratch", "self", "scratch_long", "broken", "pixels")
     found = {"self-scratch": none, "self-scratch_long": (-0.2, -0.3, -0.1), "self-broken": none, "scratch-pixels": none}
@@ -140,9 +140,7 @@ def test_everything_that_stands_against_it_is_said(monkeypatch: pytest.MonkeyPat
     text = words.answer(results)
     for said in ("it is worse", "ends below", "not learnt context", "pixels without", "shuffled patches", "a hint"):
         assert said in text
-    assert (
-        text.count("not shown to be better") == 2 and "diverged" in text and "from scratch (rate0.003_decay1)" in text
-    )
+    assert text.count("not shown to be better") == 2 and "diverged, so" in text and "from scratch at 0.003" in text
     assert "1 of 2 classes never occur" in text
     assert (
         "were scored 2 times (3 seeds; 5 seeds)" in text
@@ -158,6 +156,21 @@ def test_what_stands_against_it_is_said_without_self_pretraining_too() -> None:
     text = words.answer(results)
     assert text.startswith("This comparison has no arm `self`")
     assert all(said in text for said in ("a hint", "1 of 2 classes", "learning rate of given ends"))
+
+
+def test_choices_with_fewer_cases_are_told_of_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "diverged", lambda plan, cases: ["from scratch at 0.003"] if cases == 6 else [])
+    results = results_of({}, arms=("scratch",), cases=(6, 0))
+    results.choices["scratch", 6] = HIGH
+    text = words.answer(results)
+    assert "learning rate of scratch with 6 labelled ends" in text and "diverged with 6 labelled, so" in text
+
+
+@pytest.mark.parametrize(("least", "said"), [(9, True), (10, False)])
+def test_few_positive_validation_images_are_a_doubt(least: int, said: bool) -> None:
+    results = results_of({}, arms=("scratch",))
+    results.plan.recipe.classifies, results.plan.lists.rankable = True, lambda name: least
+    assert ("Fewer than 10 images of any finding" in words.answer(results)) == said
 
 
 def test_a_single_learning_rate_is_a_doubt() -> None:

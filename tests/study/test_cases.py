@@ -1,5 +1,6 @@
 """Which cases a comparison uses."""
 
+import csv
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from custom.errors import InputError
 from custom.study.cases import CaseLists, choose_labelled, source_of_image, without_labels
-from custom.study.settings import read_settings
+from custom.study.settings import Settings, read_settings
 from scripts.tiny import ROOT, write_data
 
 ITEMS = [{"image": f"/data/{p}_{i}.png", "patient": str(p), "label": [0]} for p in range(20) for i in range(1 + p % 3)]
@@ -49,6 +50,30 @@ def test_images_are_known_by_their_folder_also_where_they_are_links(tmp_path: Pa
     assert source_of_image(str(link), folders) == 1
     with pytest.raises(InputError, match="lies in none of"):
         source_of_image(str(tmp_path / "elsewhere.png"), folders)
+
+
+def classifier(folder: Path, every: int, **settings: object) -> Settings:
+    """Settings for images of which the first of each `every` has Mass, or none has any finding."""
+    data = write_data("nih", folder)
+    table = data / "Data_Entry_2017.csv"
+    rows = list(csv.reader(table.read_text().splitlines()))
+    finding = rows[0].index("Finding Labels")
+    for place, row in enumerate(rows[1:]):
+        row[finding] = "Mass" if every and place % every == 0 else "No Finding"
+    with table.open("w", newline="") as opened:
+        csv.writer(opened).writerows(rows)
+    return read_settings(bundle=str(ROOT / "bundles" / "vit_cxr14"), dataset_dir=str(data), **settings)
+
+
+def test_what_cannot_be_ranked_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="positive and negative validation images of one folder"):
+        CaseLists(tmp_path / "lists", classifier(tmp_path, 0))
+
+
+def test_positives_and_negatives_of_a_section_are_counted(tmp_path: Path) -> None:
+    lists = CaseLists(tmp_path / "lists", classifier(tmp_path, 3, section="validation"))
+    mass = [sum(item["label"]) for item in lists.sections["validation"]]
+    assert lists.rankable("validation") == min(sum(mass), len(mass) - sum(mass)) > 0
 
 
 def test_data_that_changed_between_two_commands_is_refused(tmp_path: Path) -> None:

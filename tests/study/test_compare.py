@@ -1,5 +1,6 @@
 """What a comparison's folder remembers between two commands."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_nothing_is_chosen_once_test_cases_were_scored(
 ) -> None:
     remember(settings, tmp_path)
     if looked:
-        count_look(replace(settings, section="test"), tmp_path)
+        count_look(replace(settings, section="test"), tmp_path, [])
     else:
         scored = tmp_path / "runs" / "evaluation" / "scratch_all_seed0_rate0.001_decay1_last_test" / DONE
         scored.parent.mkdir(parents=True)
@@ -62,9 +63,31 @@ def test_nothing_is_chosen_once_test_cases_were_scored(
 
 
 def test_what_test_cases_were_scored_with_is_kept_once(settings: Settings, tmp_path: Path) -> None:
+    ended = tmp_path / DONE
     for seeds, section in ((3, "validation"), (3, "test"), (3, "test"), (5, "validation"), (5, "test")):
-        count_look(replace(settings, seeds=seeds, section=section), tmp_path)
-    assert read_json(tmp_path / LOOKS) == [f"{seeds} seeds of scratch, given and all labelled" for seeds in (3, 5)]
+        ended.write_text(f"{seeds} runs")
+        count_look(replace(settings, seeds=seeds, section=section), tmp_path, [ended])
+    told = [look["scored"] for look in read_json(tmp_path / LOOKS)]
+    assert told == [f"{seeds} seeds of scratch, given and all labelled" for seeds in (3, 5)]
+
+
+def test_runs_that_were_made_again_are_another_look(settings: Settings, tmp_path: Path) -> None:
+    for seconds in ("3.1", "3.1", "3.2"):
+        (tmp_path / DONE).write_text(seconds)
+        count_look(replace(settings, section="test"), tmp_path, [tmp_path / DONE])
+    assert len(read_json(tmp_path / LOOKS)) == 2
+
+
+def test_a_bundle_whose_configs_changed_is_another_comparison(tmp_path: Path) -> None:
+    bundle = tmp_path / "vit_cxr14"
+    shutil.copytree(ROOT / "bundles" / "vit_cxr14" / "configs", bundle / "configs")
+    settings = read_settings(bundle=str(bundle), dataset_dir="data")
+    for _ in range(2):
+        remember(settings, tmp_path / "out")
+    train = bundle / "configs" / "train.json"
+    train.write_text(train.read_text() + "\n")
+    with pytest.raises(InputError, match=r"another configs \(vit_cxr14/train\.json: "):
+        remember(settings, tmp_path / "out")
 
 
 def test_weights_from_elsewhere_may_come_later_but_not_change(settings: Settings, tmp_path: Path) -> None:

@@ -7,11 +7,9 @@ import pytest
 
 from custom.errors import InputError
 from custom.study.cases import CaseLists
-from custom.study.compare import all_runs
 from custom.study.costs import Costs
 from custom.study.flops import training_flops
 from custom.study.light import LinearSegmenter
-from custom.study.plan import Plan
 from custom.study.settings import read_settings
 from scripts.tiny import NETWORK, ROOT, SPACING, write_data
 
@@ -119,13 +117,3 @@ def test_a_light_decoder_is_counted_as_what_it_is(tmp_path: Path) -> None:
     crops = light.image_flops("fine_tuning") / training_flops(network)
     assert crops == int(crops) >= 1 and light.image_flops("fine_tuning") < unetr.image_flops("fine_tuning") / 2
     assert light.epochs("scratch_long", 0, 0) > unetr.epochs("scratch_long", 0, 0)
-
-
-@pytest.mark.parametrize("section", ["validation", "test"])
-def test_a_run_is_counted_once(data: Path, tmp_path: Path, section: str) -> None:
-    settings = read_settings(
-        bundle=str(ROOT / "bundles" / "vit_cxr14"), dataset_dir=str(data), shared=NETWORK | {"img_size": 32},
-        seeds=2, learning_rates=(1e-3, 3e-3), section=section,
-    )  # fmt: skip
-    names = [run.name for run in all_runs(Plan(settings, tmp_path))]
-    assert len(names) == len(set(names)) > 0

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from custom.errors import InputError
+from custom.study import checks
 from custom.study.recipe import find_recipe
 from custom.study.settings import read_settings
 from scripts.tiny import ROOT
@@ -79,6 +80,9 @@ def test_words_of_the_command_line_become_what_they_mean(given: object, expected
         ({"fine_tuning": {"train::trainer::max_epochs": 3}}, "use steps"),
         ({"fine_tuning": {"train#dataset#data": []}}, "use cases"),
         ({"variants": {"wide": {"network_def::hidden_size": 192}}}, "cannot set network_def"),
+        ({"variants": {"bright": {"train#preprocessing#transforms#2#window": [0, 9]}}}, "cannot set train#preproc"),
+        ({"fine_tuning": {"train#preprocessing#transforms#1#window": [0, 9]}}, "preprocessed by .* set the same"),
+        ({"pretraining": {"split": "0/5"}}, "cannot set split.*set it in shared"),
         ({"pretraining": {"num_layers": 6}}, "num_layers is 6 in pre-training and 12 in fine-tuning.*set it in shared"),
         ({"fine_tuning": {"early_stop": True}}, "all arms train to the end"),
         ({"fine_tuning": {"warmup_epochs": 3}}, "share of the steps"),
@@ -106,6 +110,22 @@ def test_classes_that_do_not_fit_each_other_are_refused_before_anything_runs() -
     own = {"out_channels": 3, "class_names": ["liver", "spleen", "kidneys"], "published_classes": []}
     with pytest.raises(InputError, match=r"^3 class_names do not fit 3 classes"):
         read_settings(bundle=BTCV, dataset_dir="data", fine_tuning=own)
+
+
+def test_the_same_preprocessing_may_be_set_in_both() -> None:
+    options = {place: {f"train#preprocessing#transforms#{i}#window": [0, 9]} for place, i in PLACES}
+    assert read_settings(bundle=BTCV, dataset_dir="data", **options).pretraining
+
+
+PLACES = (("pretraining", 2), ("fine_tuning", 1))  # of the window among the transforms
+
+
+def test_a_missing_package_is_told_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="needs scikit-learn"):
+        read_settings(bundle=BTCV, dataset_dir="data")
+    assert read_settings(bundle=BTCV, dataset_dir="data", arms="scratch,self")
+    assert read_settings(bundle=str(ROOT / "bundles" / "vit_cxr14"), dataset_dir="data")
 
 
 def test_handlers_that_cannot_be_made_are_refused() -> None:
