@@ -22,6 +22,7 @@ from .run import DONE, LOOKS, Choice, Choices, Run, Setup
 from .settings import Settings
 
 MAY_GROW = ("seeds", "cases", "arms", "learning_rates", "layer_decays", "section", "probe", "variants")
+SETTINGS, DIGESTS = "settings.json", "digests.json"  # what was asked for, and of which files
 
 
 def run_comparison(settings: Settings, folder: Path, workers: int, say: Say) -> Results:
@@ -79,27 +80,32 @@ def evaluated(plan: Plan, choices: Choices) -> list[tuple[Setup, Choice, str]]:
 
 
 def remember(settings: Settings, folder: Path) -> None:
-    """Write settings.json; InputError if the folder holds a comparison of something else.
+    """Write settings.json and digests.json; InputError if the folder holds a comparison of something else.
 
     More seeds, cases, arms or choices, or another section, are no other comparison: what is there stays valid. But
     once test cases have been scored there is nothing to choose any more, neither rates nor ways to pre-train.
     """
-    file, content = folder / "settings.json", json.loads(json.dumps(asdict(settings), default=list))
+    content = json.loads(json.dumps(asdict(settings), default=list))
+    digests: dict[str, Any] = {"configs": digests_of_configs(settings.recipe)}
     if settings.weights:
-        content["weights_digest"] = hashlib.sha256(Path(settings.weights).read_bytes()).hexdigest()
-    content["configs"] = digests_of_configs(settings.recipe)
-    if file.is_file():
-        earlier = read_json(file)
-        earlier.setdefault("configs", content["configs"])  # which older comparisons did not keep
-        looked = (folder / LOOKS).is_file() or any((folder / "runs" / "evaluation").glob(f"*_test/{DONE}"))
-        may_grow = set(MAY_GROW) - ({"learning_rates", "layer_decays", "variants"} if looked else set())
-        may_grow |= set() if earlier.get("weights") else {"weights", "weights_digest"}
-        for name in content:
-            if name not in may_grow and content[name] != earlier.get(name):
-                was = told(earlier.get(name), content[name])
-                raise InputError(f"{folder} holds a comparison with another {name} ({was}); choose another output_dir")
-    with replacing(file) as beside:
-        beside.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        digests["weights_digest"] = hashlib.sha256(Path(settings.weights).read_bytes()).hexdigest()
+    if (folder / SETTINGS).is_file():
+        kept = read_json(folder / DIGESTS) if (folder / DIGESTS).is_file() else digests  # older ones kept none
+        check_same(content | digests, kept | read_json(folder / SETTINGS), folder)
+    for name, what in ((DIGESTS, digests), (SETTINGS, content)):
+        with replacing(folder / name) as beside:
+            beside.write_text(json.dumps(what, indent=1), encoding="utf-8")
+
+
+def check_same(content: Mapping[str, Any], earlier: Mapping[str, Any], folder: Path) -> None:
+    """InputError if what a folder is to hold differs from what it holds in more than may change by now."""
+    looked = (folder / LOOKS).is_file() or any((folder / "runs" / "evaluation").glob(f"*_test/{DONE}"))
+    may_grow = set(MAY_GROW) - ({"learning_rates", "layer_decays", "variants"} if looked else set())
+    may_grow |= set() if earlier.get("weights") else {"weights", "weights_digest"}
+    for name in content:
+        if name not in may_grow and content[name] != earlier.get(name):
+            was = told(earlier.get(name), content[name])
+            raise InputError(f"{folder} holds a comparison with another {name} ({was}); choose another output_dir")
 
 
 def digests_of_configs(recipe: Recipe) -> dict[str, str]:

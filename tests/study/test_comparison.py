@@ -150,18 +150,17 @@ def test_its_record_has_every_number_and_no_folder(
 @pytest.mark.slow
 def test_the_same_command_does_nothing_again(finished: tuple[str, Path, list[str]]) -> None:
     _, folder, first = finished
-    kept = json.loads((folder / "out" / "settings.json").read_text())
-    settings = {name: value for name, value in kept.items() if name != "weights_digest"}
+    settings = read_settings(folder / "out" / "settings.json")
     lines: list[str] = []
-    run_comparison(read_settings(**settings), folder / "out", 2, lines.append)
+    run_comparison(settings, folder / "out", 2, lines.append)
     assert first[0] == lines.pop() and " PFLOP in all" in first[0] and not lines
     with pytest.raises(InputError, match="another learning_rates"):  # test cases have been scored
-        run_comparison(read_settings(**{**settings, "learning_rates": [1e-4]}), folder / "out", 2, lines.append)
-    run_comparison(read_settings(**{**settings, "section": "validation"}), folder / "out", 2, lines.append)
+        run_comparison(replace(settings, learning_rates=(1e-4,)), folder / "out", 2, lines.append)
+    run_comparison(replace(settings, section="validation"), folder / "out", 2, lines.append)
     assert lines[1].startswith("scoring validation cases: ")
     assert lines[2:] and all(line.startswith("evaluation/") for line in lines[2:])
     with pytest.raises(InputError, match="another steps"):
-        run_comparison(read_settings(**{**settings, "steps": 7}), folder / "out", 2, lines.append)
+        run_comparison(replace(settings, steps=7), folder / "out", 2, lines.append)
 
 
 @pytest.mark.slow

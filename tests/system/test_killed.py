@@ -129,7 +129,7 @@ def test_it_ends_with_the_weights_of_a_run_that_was_never_killed(
     log = (broken.folder / "log.txt").read_text()
     assert any(killed) and "resumed after epoch" in log  # at least one was killed, and one went on from a checkpoint
     assert same(broken.results(), unbroken.results())
-    assert not list(broken.folder.glob(".*.last.pt"))
+    assert not list(broken.folder.glob(".*.pt"))
 
 
 def command(training: Training, **options: Any) -> list[str]:
