@@ -47,10 +47,6 @@ class MaskedPatchLoss(nn.Module):
         """1 for voxels that count and 0 for padding, (B, L, P), for every channel of `image`."""
         return patchify(valid.expand(-1, image.shape[1], *valid.shape[2:]).float(), self.patch_size)
 
-    def flat(self, target: Tensor) -> Tensor:
-        """Patches of `target` (B, M, P) as if each were constant at its own mean: 0 once patches are normalised."""
-        return target.mean(dim=2, keepdim=True).expand_as(target)
-
     def forward(self, prediction: Prediction, target: dict[str, Tensor]) -> Tensor:
         """`target` holds "image" (B, C, H, W, D) and "valid" (B, 1, H, W, D), False where a crop was padded,
         or None if nothing was.

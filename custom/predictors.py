@@ -1,4 +1,4 @@
-"""Two trivial predictors of hidden patches. A masked autoencoder that does not beat both has learnt no context."""
+"""Trivial predictors of hidden patches. A masked autoencoder that does not beat them all has learnt no context."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def neighbour_mean(target: Tensor, hidden: Tensor, grid: list[int]) -> Tensor:
 
     target (B, L, P), hidden (B, M) -> (B, M, P). A patch without visible neighbours gets the mean of all visible ones.
     """
-    batch, count, vector = target.shape
-    visible = torch.ones(batch, count, 1, device=target.device).scatter(1, hidden.unsqueeze(-1), 0.0)
+    batch, _, vector = target.shape
+    visible = _visible(target, hidden)
     shown = torch.cat([target * visible, visible], dim=2)  # (B, L, P + 1): values, and whether they count
     near = shown.transpose(1, 2).reshape(batch, vector + 1, *grid)
     for axis in range(len(grid)):  # a box sum is a sum along each axis in turn
@@ -26,12 +26,27 @@ def neighbour_mean(target: Tensor, hidden: Tensor, grid: list[int]) -> Tensor:
     return total[..., :-1] / total[..., -1:].clamp_min(1)
 
 
+def _visible(target: Tensor, hidden: Tensor) -> Tensor:
+    """1 for the visible patches and 0 for the hidden ones, (B, L, 1)."""
+    return torch.ones_like(target[..., :1]).scatter(1, hidden.unsqueeze(-1), 0.0)
+
+
 def _sum_of_three(x: Tensor, axis: int) -> Tensor:
     """Each entry plus its two neighbours along `axis`, zeros outside."""
     last = x.ndim - 1 - axis
     padded = functional.pad(x, (0, 0) * last + (1, 1))
     size = x.shape[axis]
     return padded.narrow(axis, 0, size) + padded.narrow(axis, 1, size) + padded.narrow(axis, 2, size)
+
+
+def flat_patches(target: Tensor, hidden: Tensor) -> Tensor:
+    """Predict each hidden patch as constant, at the mean of all visible values: 0 where patches are normalised.
+
+    target (B, L, P), hidden (B, M) -> (B, M, P).
+    """
+    shown = _visible(target, hidden)
+    mean = (target * shown).sum(dim=(1, 2)) / (shown.sum(dim=(1, 2)) * target.shape[2]).clamp_min(1)
+    return mean[:, None, None].expand(-1, hidden.shape[1], target.shape[2])
 
 
 class PositionMean:

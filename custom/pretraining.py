@@ -1,9 +1,8 @@
 """What to watch in self pre-training besides the loss, which tells neither context nor collapse.
 
-The gate: on the same crops and masks the masked loss must be below that of two trivial predictors, the mean of the
-visible neighbours and the training mean at that position, and below that of flat patches at their own mean, which an
-untrained network reaches when patches are normalised. A collapse of the representation shows in the root mean square
-and effective rank of each block's output, never in the loss.
+The gate: on the same crops and masks the masked loss must be below that of trivial predictors: the mean of the visible
+neighbours, the training mean at that position, and flat patches, which an untrained network reaches. A collapse of the
+representation shows in the root mean square and effective rank of each block's output, never in the loss.
 """
 
 from __future__ import annotations
@@ -25,8 +24,7 @@ from .files import replacing
 from .handlers import is_main_process
 from .losses import MaskedPatchLoss
 from .networks.mae import MaskedPretraining, Prediction
-from .networks.tokens import gather_tokens
-from .predictors import PositionMean, neighbour_mean
+from .predictors import PositionMean, flat_patches, neighbour_mean
 
 logger = logging.getLogger(__name__)
 
@@ -174,7 +172,7 @@ class PretrainingMonitor:
             self.position_mean.update(truth)
         position = Prediction(self.position_mean.predict(hidden), hidden)
         neighbour = Prediction(neighbour_mean(truth, hidden, grid), hidden)
-        flat = Prediction(self.loss.flat(gather_tokens(truth, hidden)), hidden)
+        flat = Prediction(flat_patches(truth, hidden), hidden)
         if self.training_data is None and not first:
             self.position_mean.update(truth)
         predictions = zip(TRIVIAL, (neighbour, position, flat), strict=True)

@@ -23,6 +23,7 @@ ARMS = {  # as the pages call them
     "rate .00015": "slow",
     "self pre-trained, patches with tissue masked first": "tissue",
     "the same, patches with tissue masked first": "probe_tissue",
+    "self pre-trained, raw target": "raw", "the same, raw target": "probe_raw",
 }  # fmt: skip
 INTERVAL = re.compile(r"([+-]?)(\d?\.\d{3}) \[([+-]?)(\d?\.\d{3}), ([+-]?)(\d?\.\d{3})\]")
 

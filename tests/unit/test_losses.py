@@ -143,18 +143,6 @@ def test_the_loss_is_single_precision_for_half_precision_predictions(
     assert loss.item() == pytest.approx(MaskedPatchLoss(PATCH)(prediction, target).item(), rel=0.01)
 
 
-def test_a_flat_patch_keeps_its_mean_and_scores_the_variance() -> None:
-    truth = MaskedPatchLoss(PATCH, norm_pix_loss=False).target(torch.rand(2, 2, 8, 6, 8))
-    flat = MaskedPatchLoss(PATCH, norm_pix_loss=False).flat(truth)
-    assert torch.allclose(flat, truth.mean(2, keepdim=True).expand_as(truth))
-    hidden = torch.arange(COUNT).expand(2, -1)
-    image = unpatchify(truth, GRID, PATCH)
-    target = {"image": image, "valid": torch.ones_like(image[:, :1], dtype=torch.bool)}
-    normalised = MaskedPatchLoss(PATCH)
-    zero = Prediction(normalised.flat(normalised.target(image)), hidden)
-    assert normalised(zero, target).item() == pytest.approx(1.0, abs=1e-3)
-
-
 def test_the_mean_over_processes_is_the_mean_over_all_their_voxels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where one of them has nothing but padding."""
     counts, means = [30.0, 0.0, 10.0], [1.0, 0.0, 5.0]

@@ -7,7 +7,9 @@ from itertools import product
 import pytest
 import torch
 
-from custom.predictors import PositionMean, neighbour_mean
+from custom.losses import MaskedPatchLoss
+from custom.networks.mae import Prediction
+from custom.predictors import PositionMean, flat_patches, neighbour_mean
 
 
 def naive_neighbour_mean(target: torch.Tensor, hidden: torch.Tensor, grid: list[int]) -> torch.Tensor:
@@ -47,16 +49,32 @@ def test_a_patch_without_visible_neighbours_gets_the_mean_of_all_visible_ones(gr
     assert torch.allclose(neighbour_mean(target, hidden, grid)[0, middle], target[0, visible].mean(dim=0))
 
 
-def test_hidden_values_never_reach_the_neighbour_mean() -> None:
+def test_hidden_values_never_reach_a_prediction() -> None:
     target, hidden = torch.randn(1, 16, 4), torch.tensor([[5, 6, 9]])
     changed = target.clone()
     changed[:, hidden[0]] = 1e6
     assert torch.equal(neighbour_mean(target, hidden, [4, 4]), neighbour_mean(changed, hidden, [4, 4]))
+    assert torch.equal(flat_patches(target, hidden), flat_patches(changed, hidden))
 
 
-def test_without_any_visible_patch_the_neighbour_mean_is_zero() -> None:
-    hidden = torch.arange(4).unsqueeze(0)
-    assert torch.equal(neighbour_mean(torch.randn(1, 4, 3), hidden, [2, 2]), torch.zeros(1, 4, 3))
+def test_without_any_visible_patch_the_prediction_is_zero() -> None:
+    target, hidden = torch.randn(1, 4, 3), torch.arange(4).unsqueeze(0)
+    assert torch.equal(neighbour_mean(target, hidden, [2, 2]), torch.zeros(1, 4, 3))
+    assert torch.equal(flat_patches(target, hidden), torch.zeros(1, 4, 3))
+
+
+def test_flat_patches_are_at_the_mean_of_all_that_is_visible_in_their_crop() -> None:
+    target, hidden = torch.randn(2, 6, 3), torch.tensor([[0, 4], [5, 1]])
+    visible = torch.stack([target[0, [1, 2, 3, 5]], target[1, [0, 2, 3, 4]]])
+    expected = visible.mean(dim=(1, 2), keepdim=True).expand(2, 2, 3)
+    assert torch.allclose(flat_patches(target, hidden), expected, atol=1e-6)
+
+
+def test_flat_patches_of_a_normalised_target_score_its_variance() -> None:
+    image, hidden = torch.rand(2, 2, 8, 6, 8), torch.tensor([[0, 5, 7], [1, 2, 3]])
+    loss = MaskedPatchLoss([4, 3, 4])
+    prediction = Prediction(flat_patches(loss.target(image), hidden), hidden)
+    assert loss(prediction, {"image": image, "valid": None}).item() == pytest.approx(1.0, abs=1e-3)
 
 
 def test_the_position_mean_is_the_mean_of_all_patches_seen_at_that_position() -> None:
