@@ -10,11 +10,13 @@ import numpy as np
 from ..findings import LEAST_POSITIVES
 from .choose import diverged, edges
 from .curves import steps_to_reach
+from .statistics import overall
 
 if TYPE_CHECKING:
     from .results import Results
 
 ENOUGH_SEEDS, ENOUGH_VALIDATION = 3, 10
+NOTHING = 0.01  # a Dice below which a network has found nothing
 
 
 def answer(results: Results) -> str:
@@ -75,7 +77,10 @@ def speed(results: Results, cases: int) -> Iterator[str]:
 
 def doubts(results: Results, cases: int) -> Iterator[str]:
     """Whatever makes the comparison weaker than it looks."""
-    plan = results.plan
+    plan, networks = results.plan, [arm for arm in results.plan.settings.arms if arm != "pixels"]
+    best = max(np.mean([overall(one) for one in results.scores[arm, cases, "last"]]) for arm in networks)
+    if not plan.recipe.classifies and best < NOTHING:
+        yield f"But no network finds anything (mean Dice {best:.3f} at best), so this tells nothing: train longer."
     if plan.settings.section == "validation":
         yield "These cases chose the learning rates too, so this is no more than a hint."
     failed = [name for name, end in results.gates().items() if name.startswith("self_") and not end["passed"]]

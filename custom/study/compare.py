@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -36,6 +37,7 @@ def run_comparison(settings: Settings, folder: Path, workers: int, say: Say) -> 
     """
     folder = folder.resolve()
     with locked(folder):
+        forget_reading(folder)
         plan = Plan(settings, folder)  # reads the data and makes the networks: what is mistyped is not remembered
         runs = all_runs(plan)
         work = sum(run.work for run in runs)
@@ -77,6 +79,18 @@ def pretrainings(plan: Plan) -> list[Run]:
 def evaluated(plan: Plan, choices: Choices) -> list[tuple[Setup, Choice, str]]:
     """(setup, choice, checkpoint) of everything fine-tuned."""
     return [(setup, choices[setup.key], checkpoint) for setup in plan.setups() for checkpoint in CHECKPOINTS]
+
+
+def forget_reading(folder: Path) -> None:
+    """Remove what was kept of a comparison that ended before its first training, as labels may ask for other settings.
+
+    What it has read stays in the cache.
+    """
+    if [path.name for path in (folder / "runs").glob("*")] == ["preparation"]:
+        shutil.rmtree(folder / "runs")
+        for file in (SETTINGS, DIGESTS, "lists/*.json", "initial/*.pt"):
+            for path in folder.glob(file):
+                path.unlink()
 
 
 def remember(settings: Settings, folder: Path) -> None:

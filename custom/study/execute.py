@@ -47,7 +47,7 @@ class Executor:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         gpus = visible_gpus()
         if not isinstance(workers, int) or workers < 0:
-            raise InputError(f"workers is {workers!r}; set it to 0 or more")
+            raise InputError(f"workers is {workers!r}; set it to a whole number, 0 or more")
         self.folder, self.say, self.total = folder, say, total
         self.workers = workers or len(gpus) or min(cores, MOST_WORKERS)
         self.context = worker_context(int(THREADS) if THREADS.isdigit() else max(1, cores // self.workers))

@@ -18,7 +18,7 @@ from .curves import curves_of, mean_curve, read_monitor
 from .results import Results
 
 COLOURS = dict(zip(ARMS, ("#b3541e", "#1f5fa8", "#e0a458", "#7a4fa3", "#777777", "#3a8a5f", "#c2457d"), strict=True))
-MORE = ("#17becf", "#8c564b", "#bcbd22", "#e377c2", "#2f4b7c", "#a05195")
+MORE = ("#17becf", "#8c564b", "#bcbd22", "#e377c2", "#222222", "#a05195")
 NAMES = ("mean of visible neighbours", "training mean at that position", "flat patch")  # of the trivial predictors
 
 
@@ -100,6 +100,8 @@ def draw_pretraining(results: Results) -> Figure:
         loss.plot(steps, columns["masked_loss"], label="masked autoencoder", lw=2, color=colour(settings.variants, arm))
         for column, name in zip(TRIVIAL, NAMES, strict=True):
             loss.plot(steps, columns[column], label=name, lw=1)
+        learnt = [columns[column][len(steps) // 10 :] for column in ("masked_loss", *TRIVIAL)]
+        loss.set_ylim(top=1.1 * np.max(learnt))  # what comes before would hide their differences
         loss.set(xlabel="iteration", title=f"{settings.label(arm)}: masked loss")
         loss.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False)
         for name in [name for name in columns if name.startswith("rank_block")]:

@@ -107,7 +107,8 @@ def results_of(
         return Difference(*found[f"{arm}-{other}"], 0.1)
 
     scored = SimpleNamespace(cases=tuple("abc"), classes=("spleen", "liver"), per_class=lambda: np.array([0.5, absent]))
-    scores = {("scratch", 0, "last"): [scored], ("self", 0, "last"): [scored]}
+    scored.mean = lambda _: np.array([0.3])
+    scores = {(arm, 0, "last"): [scored] for arm in settings.get("arms", ("scratch", "self"))}
     choices = {("scratch", 0): Choice(2e-3, 1.0), ("self", 0): Choice(2e-3, 1.0)}
     return SimpleNamespace(
         plan=plan_of(**settings), difference=difference, scores=scores, choices=choices,
@@ -156,6 +157,14 @@ def test_what_stands_against_it_is_said_without_self_pretraining_too() -> None:
     text = words.answer(results)
     assert text.startswith("This comparison has no arm `self`")
     assert all(said in text for said in ("a hint", "1 of 2 classes", "learning rate of given ends"))
+
+
+@pytest.mark.parametrize(("dice", "said"), [(0.009, True), (0.011, False)])
+def test_networks_that_find_nothing_are_told_first(dice: float, said: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "steps_to_reach", lambda *_: 1.0)
+    results = results_of({"self-scratch": (0.0, -0.001, 0.001), "self-pixels": (0, 0, 0), "scratch-pixels": (0, 0, 0)})
+    results.scores["scratch", 0, "last"][0].mean = lambda _: np.array([dice])
+    assert ("no network finds anything (mean Dice 0.009 at best)" in words.answer(results)) == said
 
 
 def test_choices_with_fewer_cases_are_told_of_as_well(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """What a comparison's folder remembers between two commands."""
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from custom.errors import InputError
 from custom.files import read_json
-from custom.study.compare import count_look, remember
+from custom.study.compare import count_look, forget_reading, remember
 from custom.study.run import DONE, LOOKS
 from custom.study.settings import Settings, read_settings
 from scripts.tiny import ROOT
@@ -34,6 +35,24 @@ def test_other_steps_are_another_comparison(settings: Settings, tmp_path: Path) 
         remember(replace(settings, steps=settings.steps + 1), tmp_path)
     with pytest.raises(InputError, match=r"with another shared \(num_heads: None, not 6\)"):
         remember(replace(settings, shared={"num_heads": 6}), tmp_path)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_folder_in_which_nothing_was_trained_takes_other_settings(
+    settings: Settings, tmp_path: Path, trained: bool
+) -> None:
+    remember(settings, tmp_path)
+    for name in ("lists/own.json", "initial/seed0.pt", "runs/preparation/a/log.txt", "cache/a.npy", "mine.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    if trained:
+        (tmp_path / "runs" / "pretraining").mkdir()
+    before = set(tmp_path.rglob("*"))
+    forget_reading(tmp_path)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert set(tmp_path.rglob("*")) == before if trained else left == {"cache/a.npy", "mine.txt", "weights.pt"}
+    with pytest.raises(InputError) if trained else nullcontext():
+        remember(replace(settings, steps=7), tmp_path)
 
 
 def test_other_weights_in_the_same_file_are_another_comparison(settings: Settings, tmp_path: Path) -> None:
