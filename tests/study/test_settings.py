@@ -1,6 +1,8 @@
 """Settings of a comparison, and the bundles' own recipes."""
 
 import json
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -138,3 +140,13 @@ def test_a_folder_that_is_no_task_bundle_is_refused(tmp_path: Path) -> None:
         find_recipe(tmp_path)
     with pytest.raises(InputError, match="bundle is given"):
         read_settings(dataset_dir="data")
+
+
+def test_the_page_tells_every_setting_with_its_default() -> None:
+    page = (ROOT / "docs" / "compare.md").read_text().partition("## Settings")[2]
+    told = dict(re.findall(r"^\| `(\w+)` \| ?`?([^|`]*?)`? \|", page, flags=re.MULTILINE))
+    usual = read_settings(bundle=BTCV, dataset_dir="data")
+    known = {one.name: getattr(usual, one.name) for one in fields(usual)} | {"bundle": "", "dataset_dir": ""}
+    shown = {name: ",".join(map(str, value)) if isinstance(value, tuple) else value for name, value in known.items()}
+    assert told == {name: str(value) for name, value in (shown | {"cases": "all", "probe": "true"}).items()}
+    assert usual.cases == (0,) and usual.probe
