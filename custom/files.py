@@ -97,10 +97,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
 
 
-def remove_unfinished(path: str | Path) -> None:
-    """Remove what killed processes left of a file that they were `replacing`. Nothing else may be writing it."""
-    for left in Path(path).parent.glob(f".*.{Path(path).name}"):
-        if re.fullmatch(r"\.\d+", left.name.removesuffix(f".{Path(path).name}")):
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left of weights that they were `replacing`. Nothing else may be writing there."""
+    for left in folder.glob(".*.pt"):
+        if re.fullmatch(r"\.\d+\..+", left.name):
             left.unlink(missing_ok=True)
 
 

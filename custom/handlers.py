@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from .checkpoints import write_checkpoint
 from .errors import DivergedError
-from .files import remove_unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +109,6 @@ class SaveWeights:
     def write(self) -> None:
         """Write now."""
         if is_main_process():
-            remove_unfinished(self.path)  # of a run that was killed as it wrote
             write_checkpoint({"model": self.network.state_dict()}, self.path)
             logger.info(f"weights in {self.path}")
 

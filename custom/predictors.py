@@ -39,13 +39,13 @@ def _sum_of_three(x: Tensor, axis: int) -> Tensor:
     return padded.narrow(axis, 0, size) + padded.narrow(axis, 1, size) + padded.narrow(axis, 2, size)
 
 
-def flat_patches(target: Tensor, hidden: Tensor) -> Tensor:
+def flat_patches(target: Tensor, hidden: Tensor, weight: Tensor | None = None) -> Tensor:
     """Predict each hidden patch as constant, at the mean of all visible values: 0 where patches are normalised.
 
-    target (B, L, P), hidden (B, M) -> (B, M, P).
+    target (B, L, P), hidden (B, M) -> (B, M, P); weight (B, L, P) is 0 in padding, None if there is none.
     """
-    shown = _visible(target, hidden)
-    mean = (target * shown).sum(dim=(1, 2)) / (shown.sum(dim=(1, 2)) * target.shape[2]).clamp_min(1)
+    shown = _visible(target, hidden) * (torch.ones_like(target) if weight is None else weight)
+    mean = (target * shown).sum(dim=(1, 2)) / shown.sum(dim=(1, 2)).clamp_min(1)
     return mean[:, None, None].expand(-1, hidden.shape[1], target.shape[2])
 
 

@@ -172,7 +172,8 @@ class PretrainingMonitor:
             self.position_mean.update(truth)
         position = Prediction(self.position_mean.predict(hidden), hidden)
         neighbour = Prediction(neighbour_mean(truth, hidden, grid), hidden)
-        flat = Prediction(flat_patches(truth, hidden), hidden)
+        weight = None if target["valid"] is None else self.loss.weight(**target)
+        flat = Prediction(flat_patches(truth, hidden, weight), hidden)
         if self.training_data is None and not first:
             self.position_mean.update(truth)
         predictions = zip(TRIVIAL, (neighbour, position, flat), strict=True)

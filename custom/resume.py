@@ -73,7 +73,8 @@ class Resumable:
     def _load(self, engine: Engine) -> None:
         if is_main_process():
             self._lock = hold_folder(self.path.parent)
-            remove_unfinished(self.path)
+            if self._lock is not None:
+                remove_unfinished(self.path.parent)
             if not self.resume:
                 self._set_aside()
         if not self.resume:

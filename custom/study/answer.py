@@ -77,11 +77,9 @@ def speed(results: Results, cases: int) -> Iterator[str]:
 
 def doubts(results: Results, cases: int) -> Iterator[str]:
     """Whatever makes the comparison weaker than it looks."""
-    plan, networks = results.plan, [arm for arm in results.plan.settings.arms if arm != "pixels"]
-    best = max(np.mean([overall(one) for one in results.scores[arm, cases, "last"]]) for arm in networks)
-    if not plan.recipe.classifies and best < NOTHING:
-        yield f"But no network finds anything (mean Dice {best:.3f} at best), so this tells nothing: train longer."
-    if plan.settings.section == "validation":
+    if not results.plan.recipe.classifies:
+        yield from nothing_found(results, cases)
+    if results.plan.settings.section == "validation":
         yield "These cases chose the learning rates too, so this is no more than a hint."
     failed = [name for name, end in results.gates().items() if name.startswith("self_") and not end["passed"]]
     if failed:
@@ -99,9 +97,24 @@ def doubts(results: Results, cases: int) -> Iterator[str]:
     for number in sorted(results.plan.settings.cases, key=lambda number: (number != cases, number)):
         yield from choices(results, number, "" if number == cases else f" with {number} labelled")
     yield from selection(results)
+    yield from history(results)
+
+
+def nothing_found(results: Results, cases: int) -> Iterator[str]:
+    """Whether every segmentation is empty, or as good as that."""
+    trained = [arm for arm in results.plan.settings.arms if arm != "pixels"]
+    best = max(np.mean([overall(one) for one in results.scores[arm, cases, "last"]]) for arm in trained)
+    if best < NOTHING:
+        yield (
+            f"But no fine-tuned network finds anything (mean Dice {best:.3f} at best), so this tells nothing: train "
+            "longer."
+        )
+
+
+def history(results: Results) -> Iterator[str]:
+    """What was done in this folder before, or otherwise."""
     if len(looks := results.looks()) > 1:
-        said = "; ".join(map(str, looks))
-        yield f"Test cases were scored {len(looks)} times ({said}); a claim takes what was fixed before."
+        yield f"Test cases were scored {len(looks)} times ({'; '.join(looks)}); a claim takes what was fixed before."
     if len(results.made_by()) > 1:
         yield f"The runs were made with {len(results.made_by())} versions of code or packages."
 
@@ -124,7 +137,7 @@ def selection(results: Results) -> Iterator[str]:
         yield "Only one learning rate was tried, which may suit one arm better than another."
     elif len(validation) < ENOUGH_VALIDATION:
         yield f"Only {len(validation)} validation cases chose the learning rates."
-    elif plan.recipe.classifies and plan.lists.rankable("validation") < LEAST_POSITIVES:
+    elif plan.recipe.classifies and plan.lists.positives("validation") < LEAST_POSITIVES:
         yield f"Fewer than {LEAST_POSITIVES} images of any finding, or without it, chose the learning rates."
 
 

@@ -15,6 +15,7 @@ from ..data.images import file_stamp
 from ..errors import InputError
 from ..files import case_names, replacing, source_of
 from .recipe import read_parser
+from .scores import FindingScores, with_enough
 from .settings import Settings
 
 Item = dict[str, Any]
@@ -138,16 +139,22 @@ class CaseLists:
         numbers = {item["image"]: source_of_image(item["image"], folders) for item in self.sections[name]}
         return {name: numbers[path] for path, name in case_names(numbers).items()}
 
-    def rankable(self, name: str) -> int:
-        """Of the finding that has most, positive or negative images of one source, whichever are fewer."""
-        sources, items = self.sources(name), self.sections[name]
-        names = case_names([item["image"] for item in items])
-        least = 0
-        for source in set(sources.values()):
-            of_source = [item["label"] for item in items if sources[names[item["image"]]] == source]
-            positives = np.asarray(of_source).sum(axis=0)
-            least = max(least, int(np.minimum(positives, len(of_source) - positives).max()))
-        return least
+    def rankable(self, name: str) -> bool:
+        """Whether images of a section can be ranked by any finding that would be scored."""
+        return not np.isnan(self._truth(name).per_class()).all()
+
+    def positives(self, name: str) -> int:
+        """Of the finding that has most, positive or negative images of a section, whichever are fewer."""
+        truth = self._truth(name).truth
+        return int(np.minimum(truth.sum(axis=0), (1 - truth).sum(axis=0)).max())
+
+    def _truth(self, name: str) -> FindingScores:
+        """The findings of a section that would be scored, without predictions."""
+        sources, names = self.sources(name), case_names([item["image"] for item in self.sections[name]])
+        cases = tuple(names[item["image"]] for item in self.sections[name])
+        truth = np.asarray([item["label"] for item in self.sections[name]], dtype=float)
+        classes, numbers = tuple(map(str, range(truth.shape[1]))), np.array([sources[case] for case in cases])
+        return with_enough(FindingScores(cases, cases, classes, np.zeros_like(truth), truth, numbers))
 
     def _all(self) -> Iterator[tuple[str, list[Item]]]:
         for name, items in self.sections.items():

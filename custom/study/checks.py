@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai.bundle import ConfigParser
-from monai.utils import ensure_tuple
 
 from ..errors import InputError, sentence_of
 from .arms import ARMS, PRETRAINED
@@ -27,11 +26,14 @@ BOTH |= {"data": "use cases and section", "train": "set parts of it", "train#tra
 BOTH |= {"checkpoint": "leave it out", "early_stop": "all arms train to the end"}
 BOTH |= dict.fromkeys(("resume", "save_execute_config", "keep_best"), "leave it out")
 BOTH |= {"total_steps": "it follows from the steps", "warmup_steps": "it is a share of the steps"}
+BOTH |= {"validate#preprocessing": "it follows train#preprocessing"}
 # What all encoders of a comparison share; a variant that changed it would not fit, or fit and mean something else.
 NETWORK = ("img_size", "patch_size", "hidden_size", "num_layers", "num_heads", "attention", "network_def")
-IMAGES = ("spacing", "intensity_range", "contrasts", "in_channels", "resize", "split", "class_names", "regions")
-PREPROCESSING = "train#preprocessing"
+IMAGES = ("spacing", "intensity_range", "contrasts", "in_channels", "resize", "normalise_crops")
+CLASSES = ("class_names", "regions")
 SECTIONS = ("split", "validation_cases", "validation_fraction", "test_fraction")  # pre-training is given its images
+PREPROCESSING = "train#preprocessing"
+LABELS_ONLY = ("keys", "allow_missing_keys", "num_classes")  # options of a transform that differ with labels
 OWNED = {
     "pretraining": BOTH
     | {"max_epochs": "use pretraining_steps"}
@@ -43,7 +45,8 @@ OWNED = {
     | {"optimizer": "use learning_rates and layer_decays, or parts of it"},
 }
 # What an encoder has to be trained and used with alike.
-ALIKE = ("patch_size", "hidden_size", "num_layers", "num_heads", "spacing", "intensity_range", "contrasts", "resize")
+ALIKE = ("patch_size", "hidden_size", "num_layers", "num_heads")
+ALIKE += ("spacing", "intensity_range", "contrasts", "resize", "normalise_crops")
 
 
 def _check_variants(variants: Mapping[str, Mapping[str, Any]]) -> None:
@@ -53,7 +56,8 @@ def _check_variants(variants: Mapping[str, Mapping[str, Any]]) -> None:
         if not isinstance(options, Mapping):
             raise InputError(f"variant {name!r} is {options!r}; give its options, such as {{'masking_ratio': 0.5}}")
         names = {key: plain(key) for key in options}
-        shared = [key for key, name in names.items() if name.partition("#")[0] in (*NETWORK, *IMAGES)]
+        fixed = (*NETWORK, *IMAGES, *CLASSES, *SECTIONS)
+        shared = [key for key, name in names.items() if name.partition("#")[0] in fixed]
         if taken := shared + [key for key, name in names.items() if name.startswith(PREPROCESSING)]:
             raise InputError(f"variant {name!r} cannot set {taken[0]}, which all arms share; set it in shared")
 
@@ -134,6 +138,8 @@ def _check_alike(settings: Settings) -> None:
 
 
 def image_transforms(config: Mapping[str, Any]) -> list[Any]:
-    """What a config does to intensities: the transforms of images alone."""
+    """What a config does to images, but for what concerns their labels."""
     transforms = ConfigParser(dict(config)).get(f"{PREPROCESSING}#transforms", [])
-    return [one for one in transforms if isinstance(one, Mapping) and ensure_tuple(one.get("keys")) == ("image",)]
+    of_images = [one for one in transforms if isinstance(one, Mapping) and "image" in str(one.get("keys"))]
+    changing = [one for one in of_images if one["_target_"] != "SelectItemsd"]
+    return [{key: value for key, value in one.items() if key not in LABELS_ONLY} for one in changing]

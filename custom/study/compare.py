@@ -18,12 +18,13 @@ from .plan import CHECKPOINTS, Plan
 from .readouts import readout, readout_setups
 from .recipe import Recipe, config_files
 from .report import write_report
-from .results import Results, gather, write_tables
+from .results import Results, gather, read_looks, write_tables
 from .run import DONE, LOOKS, Choice, Choices, Run, Setup
 from .settings import Settings
 
 MAY_GROW = ("seeds", "cases", "arms", "learning_rates", "layer_decays", "section", "probe", "variants")
 SETTINGS, DIGESTS = "settings.json", "digests.json"  # what was asked for, and of which files
+TRAINED_AGAIN = ", trained again"
 
 
 def run_comparison(settings: Settings, folder: Path, workers: int, say: Say) -> Results:
@@ -44,15 +45,13 @@ def run_comparison(settings: Settings, folder: Path, workers: int, say: Say) -> 
         executor = Executor(folder, workers, work, say)
         remember(settings, folder)
         plan.lists.write()
+        plan.write_initial_weights()
         say(f"{len(runs)} runs, of about {work / 1e15:.2g} PFLOP in all, those that are done already included")
         executor.execute("reading the data", list(plan.preparations()))
         tried = grid(plan)
         executor.execute("pre-training, and learning rates with the first seed", pretrainings(plan) + tried, tried)
         choices = tune(plan, executor)
-        scored = [plan.evaluation(*one, settings.section) for one in evaluated(plan, choices)]
-        scored += [readout(plan, setup, settings.section) for setup in readout_setups(plan)]
-        executor.execute(f"scoring {settings.section} cases", scored)
-        count_look(settings, folder, [executor.done_file(run.name) for run in scored])
+        score(plan, executor, choices)
         results = gather(plan, choices)
         write_tables(results, folder)
         write_report(results, folder)
@@ -67,6 +66,21 @@ def tune(plan: Plan, executor: Executor) -> Choices:
         executor.execute("fine-tuning at the chosen ones", tunings, tunings)
         if not any(executor.failed(run.name) for run in tunings):
             return choices
+
+
+def score(plan: Plan, executor: Executor, choices: Choices) -> None:
+    """Evaluate every model; that test cases are looked at is written first, as who interrupts may have read some."""
+    runs = scoring(plan, choices)
+    if plan.settings.section == "test":
+        count_look(plan.settings, plan.folder, [executor.done_file(name) for run in runs for name in run.needs])
+    executor.execute(f"scoring {plan.settings.section} cases", runs)
+
+
+def scoring(plan: Plan, choices: Choices) -> list[Run]:
+    """The evaluations of everything fine-tuned, and of frozen encoders."""
+    section = plan.settings.section
+    runs = [plan.evaluation(*one, section) for one in evaluated(plan, choices)]
+    return runs + [readout(plan, setup, section) for setup in readout_setups(plan)]
 
 
 def pretrainings(plan: Plan) -> list[Run]:
@@ -86,8 +100,9 @@ def forget_reading(folder: Path) -> None:
 
     What it has read stays in the cache.
     """
-    if [path.name for path in (folder / "runs").glob("*")] == ["preparation"]:
-        shutil.rmtree(folder / "runs")
+    begun = {path.name for path in (folder / "runs").glob("[!.]*")} - {"preparation"}
+    if (folder / DIGESTS).is_file() and not begun:
+        shutil.rmtree(folder / "runs", ignore_errors=True)
         for file in (SETTINGS, DIGESTS, "lists/*.json", "initial/*.pt"):
             for path in folder.glob(file):
                 path.unlink()
@@ -137,18 +152,19 @@ def told(was: Any, now: Any) -> str:
     return f"{was!r}, not {now!r}"
 
 
-def count_look(settings: Settings, folder: Path, ended: Sequence[Path]) -> None:
-    """Add to looks.json with what test cases were scored: who looks until a difference shows finds one.
+def count_look(settings: Settings, folder: Path, trained: Sequence[Path]) -> None:
+    """Add to looks.json with what test cases are to be scored: who looks until a difference shows finds one.
 
-    The files that tell how the scored runs `ended` tell whether they are those of an earlier look.
+    The files that tell how the models were `trained` tell whether they are those of an earlier look.
     """
-    file = folder / LOOKS
-    looks = read_json(file) if file.is_file() else []
-    cases = ", ".join(str(cases or "all") for cases in settings.cases)
-    runs = hashlib.sha256(b"".join(path.read_bytes() for path in ended)).hexdigest()
-    look = {"scored": f"{settings.seeds} seeds of {', '.join(settings.arms)} and {cases} labelled", "runs": runs}
-    if settings.section == "test" and look not in looks:
-        with replacing(file) as beside:
+    looks, cases = read_looks(folder), ", ".join(str(cases or "all") for cases in settings.cases)
+    scored = f"{settings.seeds} seeds of {', '.join(settings.arms)} and {cases} labelled"
+    scored += "" if settings.probe else ", without frozen encoders"
+    models = hashlib.sha256(b"".join(path.read_bytes() for path in trained)).hexdigest()
+    same = [look["models"] in ("", models) for look in looks if look["scored"].partition(TRAINED_AGAIN)[0] == scored]
+    if not any(same):
+        look = {"scored": scored + (TRAINED_AGAIN if same else ""), "models": models}
+        with replacing(folder / LOOKS) as beside:
             beside.write_text(json.dumps([*looks, look]), encoding="utf-8")
 
 
@@ -158,6 +174,4 @@ def all_runs(plan: Plan) -> list[Run]:
     later = [setup for setup in plan.setups() if setup.seed]
     runs = pretrainings(plan) + grid(plan) + [plan.fine_tuning(setup, choice) for setup in later]
     choices = {setup.key: choice for setup in plan.setups()}
-    runs += [plan.evaluation(*one, plan.settings.section) for one in evaluated(plan, choices)]
-    runs += [readout(plan, setup, plan.settings.section) for setup in readout_setups(plan)]
-    return list(dict.fromkeys(runs))
+    return list(dict.fromkeys(runs + scoring(plan, choices)))

@@ -68,15 +68,17 @@ class Plan:
 
     def initial_weights(self, seed: int) -> Path:
         """An encoder as pre-training starts from it, for the arms without: all have the same kind of random weights."""
-        path = self.folder / "initial" / f"seed{seed}.pt"
-        if not path.is_file():
-            options = self.settings.options("pretraining")
+        return self.folder / "initial" / f"seed{seed}.pt"
+
+    def write_initial_weights(self) -> None:
+        """Make those that are not there yet."""
+        options = self.settings.options("pretraining")
+        for seed in [seed for seed in range(self.settings.seeds) if not self.initial_weights(seed).is_file()]:
             parser = read_parser(self.recipe.pretraining_bundle, self.recipe.pretrain, options)
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 network = parser.get_parsed_content("network_def")
-            write_checkpoint({"model": network.state_dict()}, path)
-        return path
+            write_checkpoint({"model": network.state_dict()}, self.initial_weights(seed))
 
     # The runs
 

@@ -44,8 +44,7 @@ class Results:
 
     def looks(self) -> list[str]:
         """With what the test cases were scored, in that order."""
-        file = self.plan.folder / LOOKS
-        return [look["scored"] for look in read_json(file)] if file.is_file() else []
+        return [look["scored"] for look in read_looks(self.plan.folder)]
 
     def made_by(self) -> list[dict[str, str]]:
         """Versions of code and packages that made the runs, each once."""
@@ -93,6 +92,12 @@ class Results:
                     row = {"arm": arm, "against": other, "cases": cases, "checkpoint": checkpoint}
                     found.append(row | self.difference(arm, cases, other, checkpoint)._asdict())
         return found
+
+
+def read_looks(folder: Path) -> list[dict[str, str]]:
+    """Each scoring of test cases: `scored` with what, `models` a digest, "" in folders of older versions."""
+    looks = read_json(folder / LOOKS) if (folder / LOOKS).is_file() else []
+    return [{"scored": look, "models": ""} if isinstance(look, str) else {"models": ""} | look for look in looks]
 
 
 def without_folders(settings: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from ..auc import roc_auc
 from ..findings import LEAST_POSITIVES
 from ..metrics import DICE_NATIVE
-from .plan import Plan
+
+if TYPE_CHECKING:
+    from .plan import Plan
 
 LABEL = " (label)"  # ends the columns of per_image.csv that hold the truth
 

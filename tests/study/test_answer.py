@@ -164,7 +164,7 @@ def test_networks_that_find_nothing_are_told_first(dice: float, said: bool, monk
     monkeypatch.setattr(words, "steps_to_reach", lambda *_: 1.0)
     results = results_of({"self-scratch": (0.0, -0.001, 0.001), "self-pixels": (0, 0, 0), "scratch-pixels": (0, 0, 0)})
     results.scores["scratch", 0, "last"][0].mean = lambda _: np.array([dice])
-    assert ("no network finds anything (mean Dice 0.009 at best)" in words.answer(results)) == said
+    assert ("no fine-tuned network finds anything (mean Dice 0.009 at best)" in words.answer(results)) == said
 
 
 def test_choices_with_fewer_cases_are_told_of_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def test_choices_with_fewer_cases_are_told_of_as_well(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(("least", "said"), [(9, True), (10, False)])
 def test_few_positive_validation_images_are_a_doubt(least: int, said: bool) -> None:
     results = results_of({}, arms=("scratch",))
-    results.plan.recipe.classifies, results.plan.lists.rankable = True, lambda name: least
+    results.plan.recipe.classifies, results.plan.lists.positives = True, lambda name: least
     assert ("Fewer than 10 images of any finding" in words.answer(results)) == said
 
 

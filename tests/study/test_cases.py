@@ -2,11 +2,14 @@
 
 import csv
 import os
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from custom.errors import InputError
+from custom.study import cases
 from custom.study.cases import CaseLists, choose_labelled, source_of_image, without_labels
 from custom.study.settings import Settings, read_settings
 from scripts.tiny import ROOT, write_data
@@ -73,7 +76,35 @@ def test_what_cannot_be_ranked_is_refused_before_anything_runs(tmp_path: Path) -
 def test_positives_and_negatives_of_a_section_are_counted(tmp_path: Path) -> None:
     lists = CaseLists(tmp_path / "lists", classifier(tmp_path, 3, section="validation"))
     mass = [sum(item["label"]) for item in lists.sections["validation"]]
-    assert lists.rankable("validation") == min(sum(mass), len(mass) - sum(mass)) > 0
+    assert lists.positives("validation") == min(sum(mass), len(mass) - sum(mass)) > 0
+
+
+@pytest.fixture
+def lists_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., CaseLists]:
+    """The lists of folders a, b, ..., whose validation images have these labels."""
+
+    def make(*labels: list[list[int]]) -> CaseLists:
+        folders = [str(tmp_path / name) for name in "abc"[: len(labels)]]
+        items = [
+            {"image": f"{folder}/{number}.png", "label": label}
+            for folder, own in zip(folders, labels, strict=True)
+            for number, label in enumerate(own)
+        ]
+        monkeypatch.setattr(cases, "list_sections", lambda _: {"validation": items})
+        settings = SimpleNamespace(dataset_dir=folders, section="validation", recipe=SimpleNamespace(classifies=False))
+        return CaseLists(tmp_path / "lists", settings)
+
+    return make
+
+
+def test_a_finding_that_would_not_be_scored_ranks_nothing(lists_of: Callable[..., CaseLists]) -> None:
+    lists = lists_of([[1, 0]] * 3 + [[0, 0]] * 12, [[0, 1]] * 12)  # the second has enough, all of them in one folder
+    assert not lists.rankable("validation") and lists.positives("validation") == 12
+
+
+def test_positives_of_all_folders_are_counted_together(lists_of: Callable[..., CaseLists]) -> None:
+    lists = lists_of(*[[[1]] * 6 + [[0]] * 9] * 2)
+    assert lists.rankable("validation") and lists.positives("validation") == 12
 
 
 def test_data_that_changed_between_two_commands_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a comparison's folder remembers between two commands."""
 
+import json
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 from custom.errors import InputError
 from custom.files import read_json
 from custom.study.compare import count_look, forget_reading, remember
+from custom.study.results import read_looks
 from custom.study.run import DONE, LOOKS
 from custom.study.settings import Settings, read_settings
 from scripts.tiny import ROOT
@@ -71,7 +73,7 @@ def test_nothing_is_chosen_once_test_cases_were_scored(
 ) -> None:
     remember(settings, tmp_path)
     if looked:
-        count_look(replace(settings, section="test"), tmp_path, [])
+        count_look(settings, tmp_path, [])
     else:
         scored = tmp_path / "runs" / "evaluation" / "scratch_all_seed0_rate0.001_decay1_last_test" / DONE
         scored.parent.mkdir(parents=True)
@@ -81,20 +83,31 @@ def test_nothing_is_chosen_once_test_cases_were_scored(
         remember(replace(settings, seeds=5, **{name: more}), tmp_path)
 
 
+SCORED = "{} seeds of scratch, given and all labelled"
+
+
 def test_what_test_cases_were_scored_with_is_kept_once(settings: Settings, tmp_path: Path) -> None:
-    ended = tmp_path / DONE
-    for seeds, section in ((3, "validation"), (3, "test"), (3, "test"), (5, "validation"), (5, "test")):
-        ended.write_text(f"{seeds} runs")
-        count_look(replace(settings, seeds=seeds, section=section), tmp_path, [ended])
-    told = [look["scored"] for look in read_json(tmp_path / LOOKS)]
-    assert told == [f"{seeds} seeds of scratch, given and all labelled" for seeds in (3, 5)]
+    trained = tmp_path / DONE
+    for seeds, probe in ((3, True), (3, True), (5, True), (3, True), (3, False)):
+        trained.write_text(f"{seeds} runs")
+        count_look(replace(settings, seeds=seeds, probe=probe), tmp_path, [trained])
+    told = [look["scored"] for look in read_looks(tmp_path)]
+    assert told == [SCORED.format(3), SCORED.format(5), f"{SCORED.format(3)}, without frozen encoders"]
 
 
-def test_runs_that_were_made_again_are_another_look(settings: Settings, tmp_path: Path) -> None:
-    for seconds in ("3.1", "3.1", "3.2"):
+def test_models_that_were_trained_again_are_another_look(settings: Settings, tmp_path: Path) -> None:
+    for seconds in ("3.1", "3.1", "3.2", "3.1", "3.2"):
         (tmp_path / DONE).write_text(seconds)
-        count_look(replace(settings, section="test"), tmp_path, [tmp_path / DONE])
-    assert len(read_json(tmp_path / LOOKS)) == 2
+        count_look(settings, tmp_path, [tmp_path / DONE])
+    assert [look["scored"] for look in read_looks(tmp_path)] == [SCORED.format(3), f"{SCORED.format(3)}, trained again"]
+
+
+def test_a_look_of_an_older_version_is_read_and_not_counted_twice(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / LOOKS).write_text(json.dumps([SCORED.format(3)]))
+    (tmp_path / DONE).touch()
+    for seeds in (3, 5):
+        count_look(replace(settings, seeds=seeds), tmp_path, [tmp_path / DONE])
+    assert [look["scored"] for look in read_looks(tmp_path)] == [SCORED.format(3), SCORED.format(5)]
 
 
 def test_a_bundle_whose_configs_changed_is_another_comparison(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from custom.study.settings import read_settings
 from scripts.tiny import ROOT
 
 BTCV = str(ROOT / "bundles" / "unetr_btcv")
+BRATS = str(ROOT / "bundles" / "unetr_brats")
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,13 @@ def test_words_of_the_command_line_become_what_they_mean(given: object, expected
         ({"variants": {"wide": {"network_def::hidden_size": 192}}}, "cannot set network_def"),
         ({"variants": {"bright": {"train#preprocessing#transforms#2#window": [0, 9]}}}, "cannot set train#preproc"),
         ({"fine_tuning": {"train#preprocessing#transforms#1#window": [0, 9]}}, "preprocessed by .* set the same"),
+        ({"fine_tuning": {"train#preprocessing#transforms#0#pixdim": [3, 3, 3]}}, "preprocessed by .* set the same"),
+        ({"fine_tuning": {"validate#preprocessing": "$None"}}, "cannot set validate#preprocessing"),
+        ({"bundle": BRATS, "variants": {"a": {"validate#preprocessing#transforms": []}}}, "cannot set validate#pre"),
+        ({"variants": {"more": {"split": "0/5"}}}, "cannot set split"),
+        ({"bundle": BRATS, "pretraining": {"normalise_crops": True}}, "normalise_crops is True in pre-training and Fa"),
+        ({"bundle": BRATS, "fine_tuning": {"normalise_crops": True}}, "normalise_crops is False in pre-training and T"),
+        ({"bundle": BRATS, "variants": {"crops": {"normalise_crops": True}}}, "cannot set normalise_crops"),
         ({"pretraining": {"split": "0/5"}}, "cannot set split.*set it in shared"),
         ({"pretraining": {"num_layers": 6}}, "num_layers is 6 in pre-training and 12 in fine-tuning.*set it in shared"),
         ({"fine_tuning": {"early_stop": True}}, "all arms train to the end"),

@@ -61,10 +61,10 @@ def test_a_finished_file_appears_at_once_by_a_change_of_name(tmp_path: Path) -> 
 
 
 def test_processes_of_two_machines_with_one_id_write_to_names_of_their_own(tmp_path: Path) -> None:
-    with replacing(tmp_path / "shared") as one, replacing(tmp_path / "shared") as other:
+    with replacing(tmp_path / "shared.pt") as one, replacing(tmp_path / "shared.pt") as other:
         one.touch(), other.touch()
         assert one != other
-        remove_unfinished(tmp_path / "shared")  # as after a kill
+        remove_unfinished(tmp_path)  # as after a kill
         assert not one.exists() and not other.exists()
         one.touch(), other.touch()
 

@@ -82,13 +82,6 @@ def test_saved_weights_are_the_networks_and_only_the_main_process_saves(
     assert torch.equal(read_weights(tmp_path / "models" / "model.pt")["weight"], network.weight)
 
 
-def test_what_a_killed_run_was_writing_goes_when_weights_are_saved(tmp_path: Path) -> None:
-    half = tmp_path / ".1234.model.pt"
-    half.write_bytes(b"half of it")
-    SaveWeights(tmp_path / "model.pt", nn.Linear(2, 2)).write()
-    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
-
-
 @pytest.mark.parametrize(("best_epoch", "patience", "stopped"), [(2, 3, 5), (2, 1, 3), (-1, 2, 8), (7, 3, 8)])
 def test_training_stops_when_validation_has_not_improved_for_the_patience(
     best_epoch: int, patience: int, stopped: int

@@ -70,6 +70,15 @@ def test_flat_patches_are_at_the_mean_of_all_that_is_visible_in_their_crop() -> 
     assert torch.allclose(flat_patches(target, hidden), expected, atol=1e-6)
 
 
+def test_flat_patches_of_a_padded_crop_are_at_the_mean_of_what_is_no_padding() -> None:
+    valid = torch.ones(1, 1, 8, 4, dtype=torch.bool)
+    valid[..., 2:5, :] = False  # half of the hidden patch and a row of the visible one
+    image, hidden = valid * 0.5, torch.tensor([[0]])
+    loss = MaskedPatchLoss([4, 4], norm_pix_loss=False)
+    prediction = flat_patches(loss.target(image, valid), hidden, loss.weight(image, valid))
+    assert torch.equal(prediction, torch.full((1, 1, 16), 0.5))
+
+
 def test_flat_patches_of_a_normalised_target_score_its_variance() -> None:
     image, hidden = torch.rand(2, 2, 8, 6, 8), torch.tensor([[0, 5, 7], [1, 2, 3]])
     loss = MaskedPatchLoss([4, 3, 4])

@@ -122,7 +122,8 @@ def test_what_is_not_a_run_is_not_resumed(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_killed_before_it_saved_begins_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / ".123.last.pt").write_text("half a checkpoint")
+    for name in ("last", "model"):
+        (tmp_path / f".123.{name}.pt").write_text("half of it")
     train(tmp_path / "last.pt", 2, resume=True)
     assert "nothing to resume from" in caplog.text
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "last.previous.pt", "last.pt"]
