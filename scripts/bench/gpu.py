@@ -21,6 +21,7 @@ from monai.bundle import ConfigParser
 from monai.engines.utils import default_prepare_batch
 
 from custom.data.phantoms.ct import write_btcv
+from custom.inferers import has_bfloat16
 from custom.study.flops import training_flops
 
 from .configs import bundle_config
@@ -157,15 +158,16 @@ def endless(loader: Any) -> Iterator[dict[str, Any]]:
 
 
 def peak_flops(device: str) -> float:
-    """Dense bfloat16 FLOP/s of the device: by its name, else the rate of a large matrix product on it."""
+    """Dense FLOP/s of the device, in bfloat16 where it has it: by its name, else the rate of a large matrix product."""
     name = torch.cuda.get_device_name() if device == "cuda" else ""
     known = [peak for pattern, peak in PEAKS.items() if re.search(pattern, name)]
     return known[0] if known else matmul_rate(device, 8192 if device == "cuda" else 1024)
 
 
 def matmul_rate(device: str, size: int, repeats: int = 10) -> float:
-    """FLOP/s of bfloat16 products of two (size, size) matrices, the fastest of `repeats`."""
-    left, right = torch.rand(2, size, size, device=device, dtype=torch.bfloat16)
+    """FLOP/s of products of two (size, size) matrices in what the bundles compute in, the fastest of `repeats`."""
+    dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
+    left, right = torch.rand(2, size, size, device=device, dtype=dtype)
     seconds = []
     for _ in range(repeats):
         finish(device)

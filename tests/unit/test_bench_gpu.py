@@ -3,8 +3,10 @@
 from dataclasses import replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from custom.networks import MAE
 from custom.study.flops import training_flops
@@ -72,6 +74,22 @@ def test_a_card_that_is_not_listed_is_measured(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H100 PCIe")
     monkeypatch.setattr(gpu, "matmul_rate", lambda device, size: 123.0)
     assert gpu.peak_flops("cuda") == 123.0
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_peak_is_measured_in_what_the_bundles_compute_in(
+    native: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def recorded(*size: int, **kwargs: Any) -> torch.Tensor:
+        made.append(torch.zeros(*size, **kwargs))
+        return made[0]
+
+    monkeypatch.setattr(gpu, "has_bfloat16", lambda device: native)
+    monkeypatch.setattr(torch, "rand", recorded)
+    assert gpu.matmul_rate("cpu", 16) > 0
+    assert made[0].dtype == dtype
 
 
 def test_the_report_lists_what_was_not_measured(tmp_path: Path) -> None:
