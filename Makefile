@@ -51,8 +51,8 @@ env: $(READY) ## the environment alone, .venv
 demo: $(READY) ## generate images, pre-train, fine-tune, evaluate, segment; report in demo/ (7 to 10 minutes, 2 cores)
 	$(RUN) -W ignore -m scripts.demo --bundle $(BUNDLE) --output_dir $(DEMO)
 
-test: $(READY) ## all tests; set SAMPLE_DATA to a folder of real images to run those that need them
-	$(RUN) -m pytest
+test: $(READY) ## all tests, in two processes; set SAMPLE_DATA to a folder of real images to run those that need them
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY) ## ruff
 	$(VENV)/bin/ruff check .

@@ -50,8 +50,9 @@ def forest_gauge(
         chosen = rng.choice(body, min(voxels, body.size), replace=False)
         inputs.append(features_of(population.prepare(image), kind).reshape(label.size, -1)[chosen])
         targets.append(label.ravel()[chosen])
-    forest = RandomForestClassifier(40, min_samples_leaf=3, n_jobs=1, random_state=seed)
+    forest = RandomForestClassifier(40, min_samples_leaf=3, n_jobs=-1, random_state=seed)
     forest.fit(np.concatenate(inputs), np.concatenate(targets))
+    forest.n_jobs = 1  # trees' votes are added in one order, so that numbers repeat
     scores = []
     for image, label in test:
         prediction = forest.predict(features_of(population.prepare(image), kind).reshape(label.size, -1))

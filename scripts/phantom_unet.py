@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from custom.inferers import has_bfloat16
+
 from .phantom_forests import dice_per_region
 from .phantom_populations import Case, Population
 
@@ -35,7 +37,7 @@ def evaluate(network: nn.Module, test: list[Case], population: Population) -> ND
     network.eval()
     scores = []
     for image, label in test:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16("cpu")):
             logits = network(as_input(population.prepare(image)))
         prediction = logits.argmax(1)[0][tuple(slice(n) for n in label.shape)].numpy()
         scores.append(dice_per_region(label, prediction, population.regions))
@@ -57,7 +59,7 @@ def train_unet(
     for step in tqdm(range(1, steps + 1), desc="U-Net", unit="step"):
         image, label = train[rng.integers(len(train))]
         prepared, label = random_crop(population.prepare(image), label, rng, population.crop)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16("cpu")):
             logits = network(as_input(prepared).contiguous(memory_format=torch.channels_last_3d))
         loss = loss_of(logits.float(), torch.from_numpy(label)[None, None])
         optimizer.zero_grad()
