@@ -13,6 +13,7 @@ def neighbour_mean(target: Tensor, hidden: Tensor, grid: list[int]) -> Tensor:
     """Predict each hidden patch as the mean of its visible neighbours on the grid (faces, edges and corners).
 
     target (B, L, P), hidden (B, M) -> (B, M, P). A patch without visible neighbours gets the mean of all visible ones.
+    Padding counts as the 0 that it is.
     """
     batch, _, vector = target.shape
     visible = _visible(target, hidden)
@@ -50,7 +51,7 @@ def flat_patches(target: Tensor, hidden: Tensor, weight: Tensor | None = None) -
 
 
 class PositionMean:
-    """Predict a hidden patch as the mean of all training patches seen so far at its position in the crop."""
+    """Predict a hidden patch as the mean of all training patches seen so far at its position, padding included."""
 
     def __init__(self, total: Tensor, count: int = 0) -> None:
         """total (L, P): the sum of the `count` crops seen, zeros at first."""

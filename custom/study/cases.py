@@ -97,7 +97,7 @@ class CaseLists:
             for name in dict.fromkeys(("validation", settings.section)):
                 if not self.rankable(name):
                     raise InputError(
-                        f"no finding has positive and negative {name} images of one folder, so none can be ranked; "
+                        f"no finding that would be scored has positive and negative {name} images of one folder; "
                         "give more images, or change validation_fraction or test_fraction"
                     )
 

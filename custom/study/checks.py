@@ -31,7 +31,8 @@ BOTH |= {"validate#preprocessing": "it follows train#preprocessing"}
 NETWORK = ("img_size", "patch_size", "hidden_size", "num_layers", "num_heads", "attention", "network_def")
 IMAGES = ("spacing", "intensity_range", "contrasts", "in_channels", "resize", "normalise_crops")
 CLASSES = ("class_names", "regions")
-SECTIONS = ("split", "validation_cases", "validation_fraction", "test_fraction")  # pre-training is given its images
+# Pre-training is given its images.
+SECTIONS = ("split", "validation_cases", "validation_fraction", "test_fraction", "split_seed")
 PREPROCESSING = "train#preprocessing"
 LABELS_ONLY = ("keys", "allow_missing_keys", "num_classes")  # options of a transform that differ with labels
 OWNED = {

@@ -24,7 +24,6 @@ from .settings import Settings
 
 MAY_GROW = ("seeds", "cases", "arms", "learning_rates", "layer_decays", "section", "probe", "variants")
 SETTINGS, DIGESTS = "settings.json", "digests.json"  # what was asked for, and of which files
-TRAINED_AGAIN = ", trained again"
 
 
 def run_comparison(settings: Settings, folder: Path, workers: int, say: Say) -> Results:
@@ -98,12 +97,13 @@ def evaluated(plan: Plan, choices: Choices) -> list[tuple[Setup, Choice, str]]:
 def forget_reading(folder: Path) -> None:
     """Remove what was kept of a comparison that ended before its first training, as labels may ask for other settings.
 
-    What it has read stays in the cache.
+    What it has read stays in the cache, and looks at test cases are never forgotten. DIGESTS goes last, since without
+    it nothing is removed.
     """
     begun = {path.name for path in (folder / "runs").glob("[!.]*")} - {"preparation"}
-    if (folder / DIGESTS).is_file() and not begun:
+    if (folder / DIGESTS).is_file() and not begun and not (folder / LOOKS).is_file():
         shutil.rmtree(folder / "runs", ignore_errors=True)
-        for file in (SETTINGS, DIGESTS, "lists/*.json", "initial/*.pt"):
+        for file in ("lists/*.json", "initial/*.pt", SETTINGS, DIGESTS):
             for path in folder.glob(file):
                 path.unlink()
 
@@ -155,17 +155,20 @@ def told(was: Any, now: Any) -> str:
 def count_look(settings: Settings, folder: Path, trained: Sequence[Path]) -> None:
     """Add to looks.json with what test cases are to be scored: who looks until a difference shows finds one.
 
-    The files that tell how the models were `trained` tell whether they are those of an earlier look.
+    The files that tell how the models were `trained` tell whether they are those of an earlier look. Looks of older
+    versions, which told less, are taken for this one.
     """
     looks, cases = read_looks(folder), ", ".join(str(cases or "all") for cases in settings.cases)
-    scored = f"{settings.seeds} seeds of {', '.join(settings.arms)} and {cases} labelled"
-    scored += "" if settings.probe else ", without frozen encoders"
+    told_once = f"{settings.seeds} seeds of {', '.join(settings.arms)} and {cases} labelled"
+    scored = told_once + ("" if settings.probe else ", without frozen encoders")
     models = hashlib.sha256(b"".join(path.read_bytes() for path in trained)).hexdigest()
-    same = [look["models"] in ("", models) for look in looks if look["scored"].partition(TRAINED_AGAIN)[0] == scored]
-    if not any(same):
-        look = {"scored": scored + (TRAINED_AGAIN if same else ""), "models": models}
-        with replacing(folder / LOOKS) as beside:
-            beside.write_text(json.dumps([*looks, look]), encoding="utf-8")
+    for look in looks:
+        if not look["models"] and look["scored"] in (told_once, scored):
+            look.update(scored=scored, models=models)
+    if {"scored": scored, "models": models} not in looks:
+        looks.append({"scored": scored, "models": models})
+    with replacing(folder / LOOKS) as beside:
+        beside.write_text(json.dumps(looks), encoding="utf-8")
 
 
 def all_runs(plan: Plan) -> list[Run]:

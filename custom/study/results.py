@@ -44,7 +44,8 @@ class Results:
 
     def looks(self) -> list[str]:
         """With what the test cases were scored, in that order."""
-        return [look["scored"] for look in read_looks(self.plan.folder)]
+        scored = [look["scored"] for look in read_looks(self.plan.folder)]
+        return [what + (", trained again" if what in scored[:at] else "") for at, what in enumerate(scored)]
 
     def made_by(self) -> list[dict[str, str]]:
         """Versions of code and packages that made the runs, each once."""
@@ -97,7 +98,9 @@ class Results:
 def read_looks(folder: Path) -> list[dict[str, str]]:
     """Each scoring of test cases: `scored` with what, `models` a digest, "" in folders of older versions."""
     looks = read_json(folder / LOOKS) if (folder / LOOKS).is_file() else []
-    return [{"scored": look, "models": ""} if isinstance(look, str) else {"models": ""} | look for look in looks]
+    told = [look if isinstance(look, str) else look["scored"] for look in looks]
+    models = ["" if isinstance(look, str) else look.get("models", "") for look in looks]
+    return [{"scored": what, "models": which} for what, which in zip(told, models, strict=True)]
 
 
 def without_folders(settings: dict[str, Any]) -> dict[str, Any]:

@@ -2,16 +2,18 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from custom.errors import InputError
 from custom.files import read_json
 from custom.study.compare import count_look, forget_reading, remember
-from custom.study.results import read_looks
+from custom.study.results import Results, read_looks
 from custom.study.run import DONE, LOOKS
 from custom.study.settings import Settings, read_settings
 from scripts.tiny import ROOT
@@ -57,6 +59,39 @@ def test_a_folder_in_which_nothing_was_trained_takes_other_settings(
         remember(replace(settings, steps=7), tmp_path)
 
 
+def test_what_a_kill_left_of_a_forgotten_reading_is_forgotten_too(settings: Settings, tmp_path: Path) -> None:
+    remember(settings, tmp_path)
+    for name in ("lists/own.json", "initial/seed0.pt"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "unlink", killed_after(2))
+        forget_reading(tmp_path)
+    forget_reading(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["weights.pt"]
+
+
+def killed_after(files: int) -> Callable[[Path], None]:
+    """`Path.unlink` that is interrupted once it has removed as many files."""
+    remove, removed = Path.unlink, []
+
+    def unlink(path: Path) -> None:
+        if len(removed) == files:
+            raise KeyboardInterrupt
+        removed.append(path)
+        remove(path)
+
+    return unlink
+
+
+def test_looks_are_not_forgotten_with_the_runs(settings: Settings, tmp_path: Path) -> None:
+    remember(settings, tmp_path)
+    count_look(settings, tmp_path, [])
+    forget_reading(tmp_path)
+    with pytest.raises(InputError, match="holds a comparison with another learning_rates"):
+        remember(replace(settings, learning_rates=(1e-2,)), tmp_path)
+
+
 def test_other_weights_in_the_same_file_are_another_comparison(settings: Settings, tmp_path: Path) -> None:
     remember(settings, tmp_path)
     Path(settings.weights).write_bytes(b"two")
@@ -99,15 +134,25 @@ def test_models_that_were_trained_again_are_another_look(settings: Settings, tmp
     for seconds in ("3.1", "3.1", "3.2", "3.1", "3.2"):
         (tmp_path / DONE).write_text(seconds)
         count_look(settings, tmp_path, [tmp_path / DONE])
-    assert [look["scored"] for look in read_looks(tmp_path)] == [SCORED.format(3), f"{SCORED.format(3)}, trained again"]
+    assert looks_of(tmp_path) == [SCORED.format(3), f"{SCORED.format(3)}, trained again"]
 
 
-def test_a_look_of_an_older_version_is_read_and_not_counted_twice(settings: Settings, tmp_path: Path) -> None:
-    (tmp_path / LOOKS).write_text(json.dumps([SCORED.format(3)]))
-    (tmp_path / DONE).touch()
-    for seeds in (3, 5):
-        count_look(replace(settings, seeds=seeds), tmp_path, [tmp_path / DONE])
-    assert [look["scored"] for look in read_looks(tmp_path)] == [SCORED.format(3), SCORED.format(5)]
+def looks_of(folder: Path) -> list[str]:
+    """In the words of the answer."""
+    return Results(SimpleNamespace(folder=folder), {}, {}).looks()
+
+
+@pytest.mark.parametrize("probe", [True, False])
+@pytest.mark.parametrize("older", [SCORED.format(3), {"scored": SCORED.format(3), "runs": "abc"}])
+def test_a_look_of_an_older_version_is_counted_once_and_what_is_trained_after_it_again(
+    settings: Settings, tmp_path: Path, older: object, probe: bool
+) -> None:
+    (tmp_path / LOOKS).write_text(json.dumps([older]))
+    for seconds in ("3.1", "3.1", "3.2"):
+        (tmp_path / DONE).write_text(seconds)
+        count_look(replace(settings, probe=probe), tmp_path, [tmp_path / DONE])
+    scored = SCORED.format(3) + ("" if probe else ", without frozen encoders")
+    assert looks_of(tmp_path) == [scored, f"{scored}, trained again"]
 
 
 def test_a_bundle_whose_configs_changed_is_another_comparison(tmp_path: Path) -> None:
