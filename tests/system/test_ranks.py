@@ -127,11 +127,11 @@ def one(data: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_loss_and_gradient_are_those_of_one_process_with_the_same_global_batch(name: str, one: Run, two: Run) -> None:
     [alone], (first, second) = one.steps(name), two.steps(name)
     assert len(alone) == len(first) == len(second) >= 4
-    for step, here, there in zip(alone, first, second, strict=True):
+    for number, (step, here, there) in enumerate(zip(alone, first, second, strict=True)):
         assert (here["loss"] + there["loss"]) / 2 == pytest.approx(step["loss"], abs=1e-4)
         assert torch.equal(here["gradient"], there["gradient"])
         error = (here["gradient"] - step["gradient"]).norm() / step["gradient"].norm()
-        assert error < 1e-3
+        assert error < (1e-2 if number else 1e-5)  # rounding grows from step to step
         assert not here["without"] + there["without"]  # every parameter has a gradient
 
 
