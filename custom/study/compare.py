@@ -159,11 +159,11 @@ def count_look(settings: Settings, folder: Path, trained: Sequence[Path]) -> Non
     versions, which told less, are taken for this one.
     """
     looks, cases = read_looks(folder), ", ".join(str(cases or "all") for cases in settings.cases)
-    told_once = f"{settings.seeds} seeds of {', '.join(settings.arms)} and {cases} labelled"
-    scored = told_once + ("" if settings.probe else ", without frozen encoders")
+    older = f"{settings.seeds} seeds of {', '.join(settings.arms)} and {cases} labelled"
+    scored = older + ("" if settings.probe else ", without frozen encoders")
     models = hashlib.sha256(b"".join(path.read_bytes() for path in trained)).hexdigest()
     for look in looks:
-        if not look["models"] and look["scored"] in (told_once, scored):
+        if not look["models"] and look["scored"] in (older, scored):
             look.update(scored=scored, models=models)
     if {"scored": scored, "models": models} not in looks:
         looks.append({"scored": scored, "models": models})

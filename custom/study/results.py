@@ -98,9 +98,8 @@ class Results:
 def read_looks(folder: Path) -> list[dict[str, str]]:
     """Each scoring of test cases: `scored` with what, `models` a digest, "" in folders of older versions."""
     looks = read_json(folder / LOOKS) if (folder / LOOKS).is_file() else []
-    told = [look if isinstance(look, str) else look["scored"] for look in looks]
-    models = ["" if isinstance(look, str) else look.get("models", "") for look in looks]
-    return [{"scored": what, "models": which} for what, which in zip(told, models, strict=True)]
+    kept = [{"scored": look} if isinstance(look, str) else look for look in looks]
+    return [{"scored": look["scored"], "models": look.get("models", "")} for look in kept]
 
 
 def without_folders(settings: dict[str, Any]) -> dict[str, Any]:
