@@ -36,7 +36,7 @@ class MaskByCrop(MAE):
 
 
 class DoubleUNETR(UNETR):
-    """In double precision: kinks and instance norms of few voxels make 1e-3 of the rounding of single precision."""
+    """In double precision: in single, kinks and instance norms of few voxels make rounding grow from step to step."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -23,8 +23,8 @@ SPLITS = {
 }
 EVERY = {"num_workers": 0, "max_epochs": 2, "warmup_epochs": 1, "save_execute_config": False, "amp": False}
 MAE = {"network_def#_target_": "tests.system.rank_worker.MaskByCrop", "monitor_interval": 1, "save_interval": 1}
-VIT = {"drop_path_rate": 0.0, "val_interval": 1}
-UNETR = VIT | {"network_def#_target_": "tests.system.rank_worker.DoubleUNETR"}
+FINE = {"drop_path_rate": 0.0, "val_interval": 1}
+DOUBLE = FINE | {"network_def#_target_": "tests.system.rank_worker.DoubleUNETR"}
 STILL = {"learning_rate": 0.0, "max_epochs": 1, "warmup_epochs": 0, "val_interval": 1}  # the weights stay as they are
 
 
@@ -39,12 +39,15 @@ class Job(NamedTuple):
 
 TRAININGS = {
     "pre-training CT": Job("mae_pretrain_ct", ("train",), MAE, 2),
-    "fine-tuning CT": Job("unetr_btcv", ("train",), UNETR, 2),
+    "fine-tuning CT": Job("unetr_btcv", ("train",), FINE, 2),
+    "fine-tuning CT in double precision": Job("unetr_btcv", ("train",), DOUBLE, 2),
     "pre-training MR": Job("unetr_brats", ("train", "pretrain"), MAE, 2),
-    "fine-tuning MR": Job("unetr_brats", ("train",), UNETR, 2),
+    "fine-tuning MR": Job("unetr_brats", ("train",), FINE, 2),
+    "fine-tuning MR in double precision": Job("unetr_brats", ("train",), DOUBLE, 2),
     "pre-training X-rays": Job("vit_cxr14", ("train", "pretrain"), MAE, 8),
-    "fine-tuning X-rays": Job("vit_cxr14", ("train",), VIT, 8),
+    "fine-tuning X-rays": Job("vit_cxr14", ("train",), FINE, 8),
 }
+GROWING = ("fine-tuning CT", "fine-tuning MR")  # UNETR's rounding in single precision, from step to step
 VALIDATIONS = {name: Job(name, ("train",), STILL) for name in ("unetr_btcv", "unetr_brats", "vit_cxr14")}
 EVALUATIONS = {f"{name} evaluated": Job(name, ("train", "evaluate"), {}) for name in VALIDATIONS}
 JOBS = TRAININGS | VALIDATIONS | EVALUATIONS
@@ -128,11 +131,12 @@ def one(data: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_loss_and_gradient_are_those_of_one_process_with_the_same_global_batch(name: str, one: Run, two: Run) -> None:
     [alone], (first, second) = one.steps(name), two.steps(name)
     assert len(alone) == len(first) == len(second) >= 4
-    for step, here, there in zip(alone, first, second, strict=True):
-        assert (here["loss"] + there["loss"]) / 2 == pytest.approx(step["loss"], abs=1e-5)
+    for number, (step, here, there) in enumerate(zip(alone, first, second, strict=True)):
+        grown = name in GROWING and number > 0
+        assert (here["loss"] + there["loss"]) / 2 == pytest.approx(step["loss"], abs=1e-4 if grown else 1e-5)
         assert torch.equal(here["gradient"], there["gradient"])
         error = (here["gradient"] - step["gradient"]).norm() / step["gradient"].norm()
-        assert error < 1e-5
+        assert error < (1e-2 if grown else 1e-5)
         assert not here["without"] + there["without"]  # every parameter has a gradient
 
 
