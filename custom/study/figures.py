@@ -57,7 +57,8 @@ def draw_curves(results: Results, cases: int) -> Figure:
         curves = curves_of(plan, results.choices, arm, cases)
         for steps, values in curves:
             axes.plot(steps, values, color=colour(plan.settings.variants, arm), lw=0.6, alpha=0.5)
-        axes.plot(*mean_curve(curves), color=colour(plan.settings.variants, arm), lw=2, label=plan.settings.label(arm))
+        mean, label = mean_curve(curves), plan.settings.label(arm)
+        axes.plot(*mean, ".-", color=colour(plan.settings.variants, arm), lw=2, label=label)  # dots: one may be all
     axes.set(xlabel="iterations of fine-tuning", ylabel=f"mean {plan.recipe.metric} on validation cases", xscale="log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
